@@ -180,7 +180,7 @@ def test_the_header_becomes_run_task_and_configuration(tmp_path: Path) -> None:
         "limits": {"message_limit": 9},
     }
     assert "sk-secret" not in repr(records)
-    assert report.notes["planned samples that the log does not hold"] == 3
+    assert report.notes["planned samples missing in the log"] == 3
 
 
 def test_a_log_without_ids_is_told_by_its_bytes(tmp_path: Path) -> None:
@@ -393,7 +393,7 @@ def test_other_content_is_named_and_redacted_thinking_is_its_summary(tmp_path: P
         ("tool_call", "search({})"),
         ("tool_result", "found"),
     ]
-    assert report.notes["message parts of type 'image', named but not kept"] == 1
+    assert report.notes["message parts of type 'image': only the type is stored"] == 1
 
 
 def test_without_events_the_totals_are_one_call(tmp_path: Path) -> None:
@@ -549,7 +549,7 @@ def test_a_sample_whose_calls_do_not_add_up_is_reported(tmp_path: Path) -> None:
 
     assert report.mismatches.n == 2
     assert (
-        "samples/1_epoch_1.json: input_tokens of its calls add up to 120, it says 60"
+        "samples/1_epoch_1.json: input_tokens of its calls add up to 120, not to the stated 60"
         in (report.mismatches.texts[0])
     )
 
@@ -592,7 +592,7 @@ def test_a_sample_that_stands_twice_is_reported(tmp_path: Path) -> None:
 
     assert len(of(records, Trace)) == 1
     assert report.duplicates.texts == [
-        "samples[1]: item '1', epoch 1 stands there before; the first is kept"
+        "samples[1]: item '1', epoch 1 occurs twice; the first one is imported"
     ]
     assert report.is_accounted_for
 
@@ -613,7 +613,7 @@ def test_a_truncated_archive_is_an_error(tmp_path: Path) -> None:
     data = path.read_bytes()
     for cut in (len(data) - 1, len(data) - 30, len(data) // 2, 60):
         path.write_bytes(data[:cut])
-        fails(path, "truncated or no zip file")
+        fails(path, "truncated or not a zip file")
 
 
 @pytest.mark.parametrize("method", [zipfile.ZIP_DEFLATED, 93])

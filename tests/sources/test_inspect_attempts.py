@@ -181,7 +181,7 @@ def test_tries_that_were_made_again_are_traces_of_their_own(tmp_path: Path) -> N
     assert all(t.messages for t in traces)
     assert all(t.agrees for t in report.totals)
     assert (report.rows_in, report.rows_out, report.is_whole) == (1, 1, True)
-    assert report.notes["failed tries that were made again: paid, and no answers"] == 2
+    assert report.notes["failed tries that were repeated: only their costs count"] == 2
 
 
 def test_tries_whose_requests_a_log_does_not_keep_are_said(tmp_path: Path) -> None:
@@ -192,7 +192,7 @@ def test_tries_whose_requests_a_log_does_not_keep_are_said(tmp_path: Path) -> No
     traces = of(records, Trace)
     assert [t.is_replaced for t in traces] == [True, True, None]
     assert len({t.trace_id for t in traces}) == 3
-    assert report.notes["failed tries whose requests the log does not keep"] == 2
+    assert report.notes["failed tries without requests in the log"] == 2
 
 
 def test_a_store_of_an_older_layout_keeps_each_attempt_once(
@@ -499,7 +499,7 @@ def test_a_scorer_with_a_scale_of_its_own_gives_a_metric(tmp_path: Path) -> None
     assert [s.metric for s in scores] == [7, 1, 0.5, None]
     assert {s.score for s in scores} == {s.passed for s in scores} == {None}
     assert [t.score for t in of(records, Trace)] == [1, 1, 1, 1]
-    assert report.notes["scores of rubric, on a scale of their own: the metric of that name"] == 3
+    assert report.notes["scores of rubric, outside of 0..1: imported as the metric rubric"] == 3
 
 
 @pytest.mark.parametrize("wrap", ["json", "summaries", "neither"])

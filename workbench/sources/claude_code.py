@@ -261,7 +261,7 @@ class _Session:
         elif kind.endswith("_tool_result"):
             self._add_tool_result(block, at)
         else:
-            self.report.notes[f"message parts of type {kind!r}, named but not kept"] += 1
+            self.report.notes[f"message parts of type {kind!r}: only the type is stored"] += 1
 
     def _add_text(self, answer: _Answer, kind: str, content: str) -> None:
         """Append a text; one that begins with the call's previous text replaces it."""
@@ -304,7 +304,7 @@ class _Session:
                 if role == "user" and user_text and self.prompt is None:
                     self.prompt = user_text
             else:
-                self.report.notes[f"message parts of type {kind!r}, named but not kept"] += 1
+                self.report.notes[f"message parts of type {kind!r}: only the type is stored"] += 1
 
     def _add_tool_result(self, block: Line, at: dt.datetime | None) -> None:
         tool = self.tools.get(str(block.get("tool_use_id")))

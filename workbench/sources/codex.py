@@ -310,7 +310,7 @@ class _Thread:
         elif kind in _TOOL_RESULT_TYPES:
             self._add_tool_result(item, at)
         elif kind != "compaction":
-            self.report.notes[f"items of type {kind!r}, named but not kept"] += 1
+            self.report.notes[f"items of type {kind!r}: only the type is stored"] += 1
 
     def _read_message(self, item: Line, at: dt.datetime | None) -> None:
         role = str(item.get("role"))

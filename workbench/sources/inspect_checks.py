@@ -1,4 +1,4 @@
-"""Checks of an Inspect log's own figures against ours: samples, means per scorer, tokens."""
+"""Checks of the totals that an Inspect log states: samples, mean scores, tokens."""
 
 from collections import defaultdict
 from collections.abc import Iterator
@@ -11,10 +11,10 @@ _MEANS = ("accuracy", "mean")
 
 
 class Checks:
-    """Adds up while traces pass by, and compares at the end."""
+    """Sums over the traces of a log, to compare with the log's own results."""
 
     def __init__(self, header: Header) -> None:
-        """Take the log's own results."""
+        """Start with no trace and the log's own results."""
         self._header = header
         self._input = self._output = self._completed = 0
         self._scores: dict[str, dict[str, list[float | None]]] = defaultdict(
@@ -22,7 +22,7 @@ class Checks:
         )
 
     def add(self, item: Item, trace: Trace, usages: list[ModelUsage]) -> None:
-        """Take one trace's scores, and its token counts as logged, failed tries included."""
+        """Add a trace's scores, and its token counts as logged, failed tries included."""
         self._completed += trace.error_type is None
         for score in trace.scores:
             value = score.score if score.metric is None else score.metric
@@ -31,10 +31,10 @@ class Checks:
         self._output += sum(u.output_tokens or 0 for u in usages)
 
     def totals(self) -> Iterator[Total]:
-        """Compare what the log states; means only where it averages over epochs."""
+        """Yield the log's totals with ours; means only if the log averages over epochs."""
         results = self._header.results
         usages = [USAGE.decode(raw) for raw in self._header.stats.model_usage.values()]
-        if usages:  # graders included, cached tokens counted as the log does
+        if usages:  # graders included, in the log's own convention
             stated = sum(u.input_tokens or 0 for u in usages)
             yield Total("input tokens of all models, as logged", stated, self._input)
             stated = sum(u.output_tokens or 0 for u in usages)
@@ -48,31 +48,31 @@ class Checks:
                 yield from self._means(result)
 
     def _means(self, result: ScoreResult) -> Iterator[Total]:
-        """Compare a scorer's mean: over the items that have a value, as every analysis takes it."""
+        """Compare a scorer's mean over the items with a value, as in every analysis."""
         items = self._scores.get(result.full_name)
         for name in _MEANS if items else ():
             metric = result.metrics.get(name)
             if metric is None or not isinstance(metric.value, (int, float)) or items is None:
                 continue
             known = [[v for v in values if v is not None] for values in items.values()]
-            found = _mean([sum(v) / len(v) for v in known if v])
-            if found is None:
+            mean = _mean([sum(v) / len(v) for v in known if v])
+            if mean is None:
                 continue
             n_null = sum(v is None for values in items.values() for v in values)
-            told = ""
+            nulls = ""
             if n_null:
-                told = f"{n_null} without a value left out"
+                nulls = f"{n_null} without a value left out"
                 as_zero = _mean(
                     [sum(v or 0.0 for v in values) / len(values) for values in items.values()]
                 )
-                if as_zero is not None and abs(as_zero - metric.value) <= _EQUAL < abs(
-                    found - metric.value
+                if as_zero is not None and abs(as_zero - metric.value) <= _TOLERANCE < abs(
+                    mean - metric.value
                 ):
-                    told += ", which the log counts as 0"
-            yield Total(f"{name} of {result.full_name}", metric.value, found, _EQUAL, told)
+                    nulls += ", which the log counts as 0"
+            yield Total(f"{name} of {result.full_name}", metric.value, mean, _TOLERANCE, nulls)
 
 
-_EQUAL = 1e-9
+_TOLERANCE = 1e-9
 
 
 def _mean(values: list[float]) -> float | None:

@@ -1,9 +1,9 @@
-"""Samples of an `.eval` file that are written in chunks: a shell, and four sequences beside it.
+"""Samples of an `.eval` file in chunks: a member without the long parts, and members with these.
 
-Inspect writes large samples so (`samples/{id}_epoch_{n}/sample.json`): the shell lacks messages,
-events, attachments and metadata, which stand in numbered chunks; the number is the place of a
-chunk's first entry. An id may hold slashes itself, so a sample is told by how its member's name
-ends.
+Inspect writes large samples in this way: `samples/{id}_epoch_{n}/sample.json` (the shell) lacks
+messages, events, attachments and metadata. They are in further members, the chunks, which are
+numbered by the position of their first entry. An id may contain slashes, so that a sample is
+recognised by the end of its member's name.
 """
 
 import re
@@ -20,10 +20,16 @@ from workbench.sources.report import FileReport
 T = TypeVar("T")
 
 _SAMPLES = "samples/"
-_WHOLE = re.compile(r"samples/.*_epoch_\d+\.json", re.DOTALL)
+_WHOLE_SAMPLE = re.compile(r"samples/.*_epoch_\d+\.json", re.DOTALL)
 _SHELL = re.compile(r"(samples/.*_epoch_\d+/)sample\.json", re.DOTALL)
 _SEQUENCE = re.compile(r"(messages|events|calls|attachments)/(\d+)\.json")
-_ASIDE = {"metadata.json", "skeleton.json", "events/stats.json", "events/uuids.json", "sample.json"}
+_SAMPLE_MEMBERS = {
+    "metadata.json",
+    "skeleton.json",
+    "events/stats.json",
+    "events/uuids.json",
+    "sample.json",
+}
 _RAWS = msgspec.json.Decoder(list[msgspec.Raw])
 _FIELDS = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _REFS = msgspec.json.Decoder(list[tuple[int, int]])
@@ -33,42 +39,46 @@ class Members:
     """The samples among an archive's members, in the order they were written.
 
     Attributes:
-        names: the member of each sample that names it: the whole of it, or its shell.
-        strange: members in the samples' folder that are part of no sample.
+        names: one member per sample: the complete sample, or its shell.
+        other_members: members in the samples' folder that are part of no sample.
     """
 
     def __init__(self, archive: Archive) -> None:
-        """Tell whole samples, shells and their parts apart by name."""
+        """Sort the members by name: complete samples, shells, chunks, others."""
         self._archive = archive
-        inside = [n for n in archive.members if n.startswith(_SAMPLES) and n.endswith(".json")]
-        shells = (match[1] for n in inside if (match := _SHELL.fullmatch(n)))
+        sample_members = [
+            n for n in archive.members if n.startswith(_SAMPLES) and n.endswith(".json")
+        ]
+        shells = (match[1] for n in sample_members if (match := _SHELL.fullmatch(n)))
         self._parts: dict[str, list[str]] = {prefix: [] for prefix in shells}
         self.names: list[str] = []
-        self.strange: list[str] = []
-        for name in inside:
+        self.other_members: list[str] = []
+        for name in sample_members:
             prefix = self._prefix(name)
-            if _WHOLE.fullmatch(name) or (prefix is not None and name == f"{prefix}sample.json"):
+            if _WHOLE_SAMPLE.fullmatch(name) or (
+                prefix is not None and name == f"{prefix}sample.json"
+            ):
                 self.names.append(name)
             if prefix is not None:
                 self._parts[prefix].append(name)
-            elif not _WHOLE.fullmatch(name):
-                self.strange.append(name)
+            elif not _WHOLE_SAMPLE.fullmatch(name):
+                self.other_members.append(name)
 
     def _prefix(self, name: str) -> str | None:
-        """Find the chunked sample that a member is part of."""
+        """Return the prefix of the chunked sample that a member is part of."""
         end = len(name)
         while (end := name.rfind("/", 0, end)) > 0:
             prefix, rest = name[: end + 1], name[end + 1 :]
-            if prefix in self._parts and (rest in _ASIDE or _SEQUENCE.fullmatch(rest)):
+            if prefix in self._parts and (rest in _SAMPLE_MEMBERS or _SEQUENCE.fullmatch(rest)):
                 return prefix
         return None
 
     def read(self, name: str, report: FileReport) -> bytes:
-        """Give a sample as one JSON document, put together where it is in chunks.
+        """Return a sample as one JSON document, assembled if it is in chunks.
 
         Args:
             name: one of `names`.
-            report: learns of numbers that JSON has not, as `json_bytes.decode` says.
+            report: gets the notes of `json_bytes.decode`.
 
         Raises:
             ImportFormatError: a member is damaged, or a chunk is missing.
@@ -76,10 +86,10 @@ class Members:
         prefix = name.removesuffix("sample.json")
         if prefix not in self._parts:
             return self._archive.read(name)
-        return _Chunked(self._archive, prefix, self._parts[prefix], report).document()
+        return _ChunkedSample(self._archive, prefix, self._parts[prefix], report).document()
 
 
-class _Chunked:
+class _ChunkedSample:
     """One sample in chunks."""
 
     def __init__(self, archive: Archive, prefix: str, names: list[str], report: FileReport) -> None:
@@ -106,20 +116,20 @@ class _Chunked:
         return json_bytes.decode(decoder, self._archive.read(name), where, self._report)
 
     def _sequence(self, sequence: str) -> Iterator[msgspec.Raw]:
-        """Walk the entries of a sequence, chunk by chunk."""
+        """Yield the entries of a sequence, chunk by chunk."""
         starts = sorted(
             (int(match[2]), name)
             for name in self._names
             if (match := _SEQUENCE.fullmatch(name.removeprefix(self._prefix)))
             and match[1] == sequence
         )
-        place = 0
+        n_read = 0
         for start, name in starts:
-            if start != place:
+            if start != n_read:
                 raise ImportFormatError(
-                    f"{self._archive.path}: {self._prefix}{sequence} lacks its entries {place} to "
+                    f"{self._archive.path}: {self._prefix}{sequence} lacks its entries {n_read} to "
                     f"{start - 1}; copy the log again"
                 )
             entries = self._read(_RAWS, name)
             yield from entries
-            place += len(entries)
+            n_read += len(entries)

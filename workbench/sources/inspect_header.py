@@ -1,4 +1,4 @@
-"""Header of an Inspect log → run, task and configuration."""
+"""Conversion of an Inspect log's header to a run, a task and a configuration."""
 
 import datetime as dt
 import hashlib
@@ -18,7 +18,7 @@ _STATUS = {
     "cancelled": "cancelled",
     "started": "interrupted",
 }
-_HOW_NOT_WHAT = {  # settings of the transport, which leave the answer as it is
+_TRANSPORT_SETTINGS = {  # have no influence on the answer, so that configurations exclude them
     "max_connections",
     "adaptive_connections",
     "max_retries",
@@ -36,7 +36,7 @@ _SECRET = re.compile(
 
 
 def run_of(header: Header, path: Path) -> Run:
-    """Give the run: one evaluation, whatever file it was written to."""
+    """Build the run of an evaluation; its id does not depend on the file."""
     spec = header.eval
     if spec.eval_id or spec.run_id:
         run_id = content_id("inspect", spec.eval_id, spec.run_id, spec.task_id)
@@ -74,7 +74,7 @@ def run_of(header: Header, path: Path) -> Run:
 
 
 def task_of(header: Header) -> Task:
-    """Give the task with its scorers by name."""
+    """Build the task, with the names of its scorers."""
     spec = header.eval
     scorers = [s.name for s in spec.scorers or () if s.name]
     return Task(
@@ -85,13 +85,13 @@ def task_of(header: Header) -> Task:
 
 
 def configuration_of(header: Header) -> Configuration:
-    """Give what is compared: model, solvers with their parameters, generation settings, limits."""
+    """Build the configuration: model, solvers with parameters, generation settings, limits."""
     spec = header.eval
     provider, model = split(spec.model)
-    given = (spec.model_generate_config or {}) | header.plan.config
-    generate = {k: v for k, v in given.items() if v is not None}
-    own = msgspec.convert(generate, Generate)
-    others = set(generate) - set(Generate.__struct_fields__) - _HOW_NOT_WHAT
+    merged = (spec.model_generate_config or {}) | header.plan.config
+    generate = {k: v for k, v in merged.items() if v is not None}
+    typed = msgspec.convert(generate, Generate)
+    others = set(generate) - set(Generate.__struct_fields__) - _TRANSPORT_SETTINGS
     limits = {k: v for k, v in spec.config.items() if k in _LIMITS and v is not None}
     settings = {
         "generate": {k: generate[k] for k in others},
@@ -106,17 +106,17 @@ def configuration_of(header: Header) -> Configuration:
         provider=provider,
         strategy=_strategy(header),
         strategy_params=_strategy_params(header),
-        effort=own.reasoning_effort,
-        thinking_budget_tokens=own.reasoning_tokens,
-        temperature=own.temperature,
-        top_p=own.top_p,
-        max_tokens=own.max_tokens,
+        effort=typed.reasoning_effort,
+        thinking_budget_tokens=typed.reasoning_tokens,
+        temperature=typed.temperature,
+        top_p=typed.top_p,
+        max_tokens=typed.max_tokens,
         settings=json_text(settings) if settings else None,
     )
 
 
 def without_secrets(value: Any) -> Any:
-    """Leave out what is named like a key or a password, at any depth."""
+    """Remove members named like a key or password, at any depth."""
     if isinstance(value, dict):
         return {k: without_secrets(v) for k, v in value.items() if not _SECRET.search(str(k))}
     if isinstance(value, list):
@@ -130,12 +130,12 @@ def _strategy(header: Header) -> str | None:
 
 
 def _strategy_params(header: Header) -> str | None:
-    found = []
+    passed = []
     for step in header.plan.steps:
         params = step.params if step.params_passed is None else step.params_passed
         if params:
-            found.append({"solver": step.solver, "params": without_secrets(params)})
-    return json_text(found) if found else None
+            passed.append({"solver": step.solver, "params": without_secrets(params)})
+    return json_text(passed) if passed else None
 
 
 def _time(text: str | None) -> dt.datetime | None:

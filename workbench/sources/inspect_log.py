@@ -1,4 +1,4 @@
-"""Inspect AI logs: `.eval` archives, complete or not, and `.json`, read without inspect-ai."""
+"""Source of Inspect AI's logs: `.eval` archives, also unfinished ones, and `.json` files."""
 
 import re
 from collections.abc import Callable, Iterator
@@ -33,41 +33,41 @@ from workbench.sources.inspect_usage import version_of
 from workbench.sources.inspect_zip import Archive, open_archive, read_directory
 from workbench.sources.report import FileReport, Total
 
-_START = "_journal/start.json"
-_SUMMARIES = "summaries.json"
+_START_MEMBER = "_journal/start.json"
+_SUMMARIES_MEMBER = "summaries.json"
 _HEAD = 4096
-_KEYS = b"eval_set_id|eval_id|run_id|created|task|task_id|task_version|model|dataset"
-_EVAL = re.compile(rb'"eval"\s*:\s*\{\s*"(?:' + _KEYS + rb')"\s*:')
-_VERSIONS = {1, 2}  # of the log's own layout
+_FIRST_KEYS = b"eval_set_id|eval_id|run_id|created|task|task_id|task_version|model|dataset"
+_EVAL_START = re.compile(rb'"eval"\s*:\s*\{\s*"(?:' + _FIRST_KEYS + rb')"\s*:')
+_VERSIONS = {1, 2}  # of the log's layout
 Samples = Iterator[tuple[str, Callable[[FileReport], bytes | memoryview]]]
 
 
-class _Log(NamedTuple):
+class _OpenLog(NamedTuple):
     """An opened log.
 
     Attributes:
-        header: all but the samples.
-        samples: walks the samples, as often as asked: the name, and what reads the document.
-        listed: summaries of the samples; None where the log has none.
-        stated: where the log lists its samples besides, and how many those are.
-        strange: members that are part of no sample.
+        header: the log without its samples.
+        samples: returns a new iterator of (name, function that reads the document).
+        summaries: summaries of the samples; None if the log has none.
+        stated_count: name and number of the samples in the log's own list.
+        other_members: members that are part of no sample.
     """
 
     header: Header
     samples: Callable[[], Samples]
-    listed: list[ScoredSample] | None
-    stated: tuple[str, int] | None
-    strange: list[str]
+    summaries: list[ScoredSample] | None
+    stated_count: tuple[str, int] | None
+    other_members: list[str]
 
 
 class InspectLog:
-    """Logs of Inspect AI, of every version since it wrote `version: 1`."""
+    """Source of Inspect AI's logs, of every version since `version: 1`."""
 
     name = "inspect"
     title = "Inspect AI log (.eval or .json)"
 
     def detect(self, path: Path) -> bool:
-        """Whether it is a zip with a log's members, or JSON that starts as a log does."""
+        """Return whether the file is a zip with a log's members, or begins as a log in JSON."""
         try:
             with path.open("rb") as file:
                 head = file.read(_HEAD)
@@ -75,7 +75,7 @@ class InspectLog:
             return False
         if head[:2] == b"PK":
             return _is_archive(path, head)
-        return head.lstrip(b"\xef\xbb\xbf \r\n\t")[:1] == b"{" and bool(_EVAL.search(head))
+        return head.lstrip(b"\xef\xbb\xbf \r\n\t")[:1] == b"{" and bool(_EVAL_START.search(head))
 
     def read(
         self, path: Path, *, report: FileReport, mapping: str | Path | None = None
@@ -83,15 +83,15 @@ class InspectLog:
         """Yield run, task and configuration, then each sample's item and trace.
 
         Raises:
-            ImportFormatError: the log is truncated, damaged, bombed or no log; with the member.
+            ImportFormatError: the log is truncated, damaged, a zip bomb or not a log.
         """
-        del mapping  # the format says what its fields are
+        del mapping  # the format defines its fields
         report.format = self.name
         with _opened(path, report) as log:
             if log.header.version not in _VERSIONS:
                 report.lacks(
-                    f"the log is of version {log.header.version}, of which nothing is known here: "
-                    "what it holds beside the parts of version 2 was passed over"
+                    f"the log has the layout version {log.header.version}, which is not supported:"
+                    " only the parts known from version 2 were imported"
                 )
             yield from _records(path, log, report)
 
@@ -102,41 +102,43 @@ SOURCE = InspectLog()
 def _is_archive(path: Path, head: bytes) -> bool:
     with path.open("rb") as file:
         directory = read_directory(file)
-    if isinstance(directory, str):  # reading will say what is wrong with it
-        return _START.encode() in head or path.suffix == ".eval"
-    return bool({"header.json", _START} & {info.filename for info in directory})
+    if isinstance(directory, str):  # damaged; read() raises an error that explains it
+        return _START_MEMBER.encode() in head or path.suffix == ".eval"
+    return bool({"header.json", _START_MEMBER} & {info.filename for info in directory})
 
 
 @contextmanager
-def _opened(path: Path, report: FileReport) -> Iterator[_Log]:
+def _opened(path: Path, report: FileReport) -> Iterator[_OpenLog]:
     with path.open("rb") as file:
         zipped = file.read(2) == b"PK"
     if not zipped:
-        whole = json_bytes.decode(WHOLE, json_bytes.document(path), str(path), report)
-        parts = whole.samples or []
-        yield _Log(
-            whole,
-            lambda: ((f"samples[{i}]", partial(_bytes_of, raw)) for i, raw in enumerate(parts)),
+        document = json_bytes.decode(WHOLE, json_bytes.document(path), str(path), report)
+        raw_samples = document.samples or []
+        yield _OpenLog(
+            document,
+            lambda: (
+                (f"samples[{i}]", partial(_bytes_of, raw)) for i, raw in enumerate(raw_samples)
+            ),
             None,
             None,
             [],
         )
         return
     with open_archive(path) as archive:
-        name = "header.json" if "header.json" in archive.members else _START
+        name = "header.json" if "header.json" in archive.members else _START_MEMBER
         if name not in archive.members:
-            raise ImportFormatError(f"{path} is a zip file, but no Inspect log: it has no {name}")
+            raise ImportFormatError(f"{path} is a zip file, but not an Inspect log: no {name}")
         header = json_bytes.decode(HEADER, archive.read(name), f"{path}, member {name}", report)
-        if name == _START:
+        if name == _START_MEMBER:
             report.notes["unfinished log, without a header: the samples written so far"] += 1
         members = Members(archive)
-        listed, where = _listed(archive, path)
-        yield _Log(
+        summaries, where = _sample_summaries(archive, path)
+        yield _OpenLog(
             header,
             lambda: ((n, partial(members.read, n)) for n in members.names),
-            listed,
-            None if listed is None else (f"samples in the {where}", len(listed)),
-            members.strange,
+            summaries,
+            None if summaries is None else (f"samples in the {where}", len(summaries)),
+            members.other_members,
         )
 
 
@@ -144,43 +146,49 @@ def _bytes_of(raw: msgspec.Raw, _report: FileReport) -> memoryview:
     return memoryview(raw)
 
 
-def _listed(archive: Archive, path: Path) -> tuple[list[ScoredSample] | None, str]:
-    """Read the list of samples: the summaries of a finished log, the journal of another."""
-    journal = sorted(archive.names("_journal/summaries/"), key=_number)
-    names = [_SUMMARIES] if _SUMMARIES in archive.members else journal
-    aside = FileReport(path)  # what is odd about a number is told of the sample itself
-    found = {
-        (str(s.id), s.epoch): s  # one that was run again stands there twice, the last is current
+def _sample_summaries(archive: Archive, path: Path) -> tuple[list[ScoredSample] | None, str]:
+    """Read the list of samples: the summaries of a finished log, the journal of an unfinished one.
+
+    Returns:
+        (summaries or None, name of the list).
+    """
+    journal = sorted(archive.names("_journal/summaries/"), key=_number_in)
+    names = [_SUMMARIES_MEMBER] if _SUMMARIES_MEMBER in archive.members else journal
+    discarded = FileReport(path)  # the sample itself gives the same notes
+    samples = {
+        (str(s.id), s.epoch): s  # a sample that was run again is listed twice; the last counts
         for name in names
-        for s in json_bytes.decode(SUMMARIES, archive.read(name), f"{path}, member {name}", aside)
+        for s in json_bytes.decode(
+            SUMMARIES, archive.read(name), f"{path}, member {name}", discarded
+        )
     }
     return list(
-        found.values()
-    ) if names else None, "summaries" if _SUMMARIES in names else "journal"
+        samples.values()
+    ) if names else None, "summaries" if _SUMMARIES_MEMBER in names else "journal"
 
 
-def _number(name: str) -> int:
+def _number_in(name: str) -> int:
     digits = re.sub(r"\D", "", name)
     return int(digits) if digits else 0
 
 
-def _scales(path: Path, log: _Log) -> Scales:
-    """Learn which scorers have a scale of their own: of all samples, before the first is read."""
-    scales, aside = Scales(), FileReport(path)
-    if log.listed:
-        for sample in log.listed:
+def _scales(path: Path, log: _OpenLog) -> Scales:
+    """Learn from all samples which scorers have a scale of their own, before the first is read."""
+    scales, discarded = Scales(), FileReport(path)
+    if log.summaries:
+        for sample in log.summaries:
             scales.learn(sample.all_scores)
         return scales
     for member, read in log.samples():
-        with suppress(ImportFormatError):  # which is said when the sample itself is read
-            found = json_bytes.decode(SCORED, read(aside), f"{path}, {member}", aside)
-            scales.learn(found.all_scores)
+        with suppress(ImportFormatError):  # reported when the sample itself is read
+            scored = json_bytes.decode(SCORED, read(discarded), f"{path}, {member}", discarded)
+            scales.learn(scored.all_scores)
     return scales
 
 
-def _records(path: Path, log: _Log, report: FileReport) -> Iterator[AnyRecord]:
+def _records(path: Path, log: _OpenLog, report: FileReport) -> Iterator[AnyRecord]:
     header = log.header
-    with _located(str(path)):
+    with _error_place(str(path)):
         run, task = run_of(header, path), task_of(header)
         configuration = configuration_of(header)
     yield from (run, task, configuration)
@@ -199,11 +207,11 @@ def _records(path: Path, log: _Log, report: FileReport) -> Iterator[AnyRecord]:
             continue
         key = (str(sample.id), sample.epoch)
         if key in trials:
-            what = f"{member}: item {key[0]!r}, epoch {key[1]} stands there before"
-            report.duplicates.add(f"{what}; the first is kept")
+            place = f"{member}: item {key[0]!r}, epoch {key[1]} occurs twice"
+            report.duplicates.add(f"{place}; the first one is imported")
             continue
         trials.add(key)
-        with _located(where):
+        with _error_place(where):
             item = item_of(sample, ids.task_id)
             reader = SampleReader(sample, ids, scales, where, report)
             trace = reader.trace(item)
@@ -214,43 +222,43 @@ def _records(path: Path, log: _Log, report: FileReport) -> Iterator[AnyRecord]:
             yield item
         report.rows_out += 1
         yield from (*replaced, trace)
-    report.totals += _counts(log, report.rows_in)
+    report.totals += _count_totals(log, report.rows_in)
     if header.keeps_samples and run.n_planned and report.rows_in < run.n_planned:
-        report.notes["planned samples that the log does not hold"] += run.n_planned - report.rows_in
+        report.notes["planned samples missing in the log"] += run.n_planned - report.rows_in
     if report.rows_in:
         report.totals += checks.totals()
     else:
-        yield from _figures(header, run, ids, report)
-    for member in log.strange:
-        report.skip("members of the samples' folder that are part of no sample", member)
+        yield from _log_metrics(header, run, ids, report)
+    for member in log.other_members:
+        report.skip("members of the samples' folder that belong to no sample", member)
 
 
-def _counts(log: _Log, found: int) -> Iterator[Total]:
-    """Compare how many samples the log says that it holds with how many there are."""
+def _count_totals(log: _OpenLog, n_samples: int) -> Iterator[Total]:
+    """Compare the number of samples that the log states with the number that it contains."""
     results = log.header.results
-    if log.stated is not None:
-        yield Total(*log.stated, found)
+    if log.stated_count is not None:
+        yield Total(*log.stated_count, n_samples)
     elif results is not None and results.early_stopping is None and log.header.keeps_samples:
         stated = results.logged_samples or results.total_samples
         if stated and log.header.status == "success":
-            yield Total("samples of the log's results", stated, found)
+            yield Total("samples of the log's results", stated, n_samples)
 
 
-def _figures(header: Header, run: Run, ids: Log, report: FileReport) -> Iterator[AnyRecord]:
-    """Bring the metrics of a log that holds no samples."""
+def _log_metrics(header: Header, run: Run, ids: Log, report: FileReport) -> Iterator[AnyRecord]:
+    """Yield the metrics of a log without samples as results."""
     for result in results_of(header, run, ids):
         report.rows_in += 1
         report.rows_out += 1
         yield result
     if report.rows_out:
-        report.notes["log without samples: its own metrics came in, as results"] += 1
+        report.notes["log without samples: its own metrics were imported as results"] += 1
     else:
-        report.lacks("the log holds neither samples nor metrics: nothing came in")
+        report.lacks("the log contains neither samples nor metrics: nothing was imported")
 
 
 @contextmanager
-def _located(where: str) -> Iterator[None]:
-    """Say in which file and member a field is not what it should be."""
+def _error_place(where: str) -> Iterator[None]:
+    """Add the file and member to errors of decoding."""
     try:
         yield
     except UNDECODABLE as error:

@@ -1,4 +1,4 @@
-"""Results of an Inspect log without samples, each with its n and standard error."""
+"""Results of an Inspect log without samples: its metrics with n and standard error, its tokens."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -8,17 +8,17 @@ from workbench.sources.inspect_calls import Log, utc
 from workbench.sources.inspect_schema import USAGE, Header, ScoreResult
 from workbench.sources.inspect_usage import normalise
 
-_ERRORS = ("stderr", "bootstrap_stderr")  # of the mean beside them, the better one first
+_ERRORS = ("stderr", "bootstrap_stderr")  # standard errors of the scorer's mean, best first
 _MEANS = {"accuracy", "mean"}
 
 
 def results_of(header: Header, run: Run, log: Log) -> Iterator[Result]:
     """Yield every metric of every scorer, then the tokens of every model.
 
-    A metric has its own name where one scorer scored, else the scorer's before it: match/accuracy.
+    If there are several scorers, their names precede those of the metrics: match/accuracy.
     """
     scores = header.results.all_scores if header.results else []
-    several = len({s.full_name for s in scores}) > 1
+    has_several_scorers = len({s.full_name for s in scores}) > 1
     date = utc(header.eval.created) or run.started_at
     shared: dict[str, Any] = {
         "run_id": log.run_id,
@@ -27,8 +27,8 @@ def results_of(header: Header, run: Run, log: Log) -> Iterator[Result]:
         "date": date,
     }
     for score in scores:
-        about = {"scorer": score.full_name, "reducer": score.reducer}
-        metadata = json_text({name: value for name, value in about.items() if value})
+        origin = {"scorer": score.full_name, "reducer": score.reducer}
+        metadata = json_text({name: value for name, value in origin.items() if value})
         n, error = _n_of(header, score), _error_of(score)
         for name, metric in score.metrics.items():
             if name in _ERRORS and error is not None:
@@ -37,7 +37,7 @@ def results_of(header: Header, run: Run, log: Log) -> Iterator[Result]:
             is_share = name == "accuracy"
             yield Result(
                 **shared,
-                metric=f"{score.full_name}/{name}" if several else name,
+                metric=f"{score.full_name}/{name}" if has_several_scorers else name,
                 value=None if value is None else float(value),
                 n=n,
                 standard_error=error if name in _MEANS else None,
@@ -47,11 +47,11 @@ def results_of(header: Header, run: Run, log: Log) -> Iterator[Result]:
                 direction="higher" if is_share else None,
             )
     for model, raw in header.stats.model_usage.items():
-        found = normalise(USAGE.decode(raw), model, log.version)
+        counts = normalise(USAGE.decode(raw), model, log.version)
         for total, tokens in (
-            ("total_input_tokens", found.input),
-            ("total_output_tokens", found.output),
-            ("total_reasoning_tokens", found.reasoning),
+            ("total_input_tokens", counts.input),
+            ("total_output_tokens", counts.output),
+            ("total_reasoning_tokens", counts.reasoning),
         ):
             if tokens is not None:
                 yield Result(
@@ -65,7 +65,7 @@ def results_of(header: Header, run: Run, log: Log) -> Iterator[Result]:
 
 
 def _error_of(score: ScoreResult) -> float | None:
-    """The standard error of the scorer's mean, if it has one mean."""
+    """Return the standard error of a scorer's mean, if it has exactly one mean."""
     if len(_MEANS & score.metrics.keys()) != 1:
         return None
     values = (score.metrics[name].value for name in _ERRORS if name in score.metrics)
@@ -73,7 +73,7 @@ def _error_of(score: ScoreResult) -> float | None:
 
 
 def _n_of(header: Header, score: ScoreResult) -> int | None:
-    """How many items a metric is over: as the log says, else the samples by the epochs."""
+    """Return the number of items of a metric: as logged, else samples divided by epochs."""
     if score.scored_samples is not None:
         return score.scored_samples
     n = header.results.completed_samples if header.results else None

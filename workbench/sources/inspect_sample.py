@@ -1,4 +1,4 @@
-"""One sample of an Inspect log → its item, and a trace with calls, tools, messages and scores."""
+"""Conversion of one sample of an Inspect log to an item and a trace."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -48,7 +48,7 @@ _LIMITS = {"token": "tokens", "message": "messages", "turn": "turns", "working":
 
 
 def item_of(sample: Sample, task_id: str) -> Item:
-    """Give the question of a sample; its choices and metadata are kept beside it."""
+    """Build the item of a sample; choices and metadata of the sample are its metadata."""
     attachments = Attachments(sample.attachments)
     extra = {}
     if sample.choices:
@@ -69,32 +69,34 @@ def _one_or_json(targets: list[str]) -> str | None:
     return targets[0] if len(targets) == 1 else json_text(targets) if targets else None
 
 
-def _input_text(given: str | list[ChatMessage], attachments: Attachments) -> str:
-    if isinstance(given, str):
-        return attachments.text(given)
+def _input_text(content: str | list[ChatMessage], attachments: Attachments) -> str:
+    if isinstance(content, str):
+        return attachments.text(content)
     texts = Conversation(attachments, {})
-    for place, message in enumerate(given):
+    for place, message in enumerate(content):
         texts.add(message, place)
-    named = len({m.role for m in texts.messages}) > 1  # a lone user's words need no name
-    return "\n\n".join(f"{m.role}: {m.text}" if named else m.text for m in texts.messages)
+    has_roles = len({m.role for m in texts.messages}) > 1  # the only role is not written
+    return "\n\n".join(f"{m.role}: {m.text}" if has_roles else m.text for m in texts.messages)
 
 
 class SampleReader:
-    """Builds one trace; made anew for each sample."""
+    """Builder of the trace of one sample."""
 
     def __init__(
         self, sample: Sample, log: Log, scales: Scales, where: str, report: FileReport
     ) -> None:
-        """Find the events, and which of them only grade."""
+        """Collect the sample's events, and mark those of graders."""
         self.sample, self.log, self.where, self.report = sample, log, where, report
         self.scales = scales
-        old = sample.transcript
-        self.attachments = Attachments(sample.attachments or (old.content if old else {}))
-        self.events = list(walk(sample.events or (old.events if old else [])))
+        transcript = sample.transcript
+        self.attachments = Attachments(
+            sample.attachments or (transcript.content if transcript else {})
+        )
+        self.events = list(walk(sample.events or (transcript.events if transcript else [])))
         self.calls: list[Call] = []
         self.tool_calls: list[ToolCall] = []
         self.results: list[tuple[str, str]] = []  # id and result of each tool call
-        self.asked: dict[str, int] = {}  # id of a tool call → ordinal of the call that asked
+        self.call_by_tool_id: dict[str, int] = {}  # ordinal of the call that requested the tool
         self.usages: list[ModelUsage] = []
         tools: dict[str, int] = {}
         ids = [str(e.id) for e, judge in self.events if e.event == "tool" and not judge]
@@ -109,7 +111,7 @@ class SampleReader:
             if event.event == "model":
                 self._model_event(event, judge=judge)
             elif judge:
-                self.report.notes["tool calls of graders, left out"] += 1
+                self.report.notes["tool calls of graders: not imported"] += 1
             else:
                 self._tool_event(event)
         if self.calls:
@@ -118,9 +120,9 @@ class SampleReader:
             self._calls_from_totals()
         self._end_of_conversation()
         scores = self._scores()
-        first = self.scales.primary(scores)
-        spoken = first or next(iter(scores), None)
-        answer = spoken.answer if spoken else sample.output.completion
+        primary = self.scales.primary(scores)
+        with_answer = primary or next(iter(scores), None)
+        answer = with_answer.answer if with_answer else sample.output.completion
         started = sample.started_at or next((c.started_at for c in self.calls), None)
         return Trace(
             run_id=self.log.run_id,
@@ -133,10 +135,10 @@ class SampleReader:
             e2e_s=first_duration(sample.total_time),
             working_s=first_duration(sample.working_time),
             answer=self.attachments.text(answer) if answer else None,
-            score=first.score if first else None,
-            passed=first.passed if first else None,
+            score=primary.score if primary else None,
+            passed=primary.passed if primary else None,
             stop_reason=self._stop_reason(),
-            **self._ending(),
+            **self._limit_and_error(),
             n_turns=self._n_turns(),
             metadata=self._metadata(),
             calls=tuple(self.calls),
@@ -146,11 +148,11 @@ class SampleReader:
         )
 
     def _trace_id(self, item: Item, scores: tuple[Score, ...]) -> str:
-        """Return an attempt's id by content: eval-retry copies samples and failed tries to its log.
+        """Return an id that is the same in every log, because eval-retry copies samples and tries.
 
-        A sample has a name for good (uuid); a failed try appears in later logs without it, and is
-        told by its last request. Where a log says neither, "": the run, the item and the trial tell
-        it.
+        A sample is identified by its uuid. A failed try appears in later logs without one and is
+        identified by the time of its last request. Without either, "" lets the record identify
+        itself by run, item and trial.
         """
         sent = [c.started_at for c in self.calls if c.started_at is not None]
         if self.sample.error and not scores and sent:
@@ -158,22 +160,22 @@ class SampleReader:
         return attempt_id("inspect", self.sample.uuid) if self.sample.uuid else ""
 
     def replaced(self, item: Item) -> Iterator[Trace]:
-        """Yield the tries of the sample that failed and were made again: paid, and no answers.
+        """Yield the failed tries of the sample that were repeated: they cost money, but count not.
 
-        A log keeps the last request of such a try, and what came after it.
+        A log contains the last request of such a try and the events after it.
         """
         for number, retry in enumerate(self.sample.error_retries or ()):
             reader = SampleReader(
-                _alone(self.sample, retry), self.log, self.scales, self.where, self.report
+                _sample_of_retry(self.sample, retry), self.log, self.scales, self.where, self.report
             )
             trace = reader.trace(item)
             changes: dict[str, Any] = {"is_replaced": True}
             if not reader.calls:
                 parts = (self.log.run_id, self.sample.uuid, item.item_id, self.sample.epoch)
                 changes["trace_id"] = content_id("Try", *parts, number)
-                self.report.notes["failed tries whose requests the log does not keep"] += 1
+                self.report.notes["failed tries without requests in the log"] += 1
             self.usages += reader.usages
-            self.report.notes["failed tries that were made again: paid, and no answers"] += 1
+            self.report.notes["failed tries that were repeated: only their costs count"] += 1
             yield msgspec.structs.replace(trace, **changes)
 
     # -- events --------------------------------------------------------------------------------
@@ -199,14 +201,14 @@ class SampleReader:
         if judge:
             return
         place = -1
-        for place, message in enumerate(self._input(event)):
+        for place, message in enumerate(self._input_messages(event)):
             self.conversation.add(message, place)
         for choice in output.choices[:1]:
             for request in choice.message.tool_calls or ():
-                self.asked[request.id] = ordinal
+                self.call_by_tool_id[request.id] = ordinal
             self.conversation.add(choice.message, place + 1, ordinal)
 
-    def _input(self, event: Event) -> Sequence[ChatMessage]:
+    def _input_messages(self, event: Event) -> Sequence[ChatMessage]:
         if event.input_refs and self.sample.events_data:
             pool = self.sample.events_data.messages
             return [m for start, end in event.input_refs for m in pool[start:end]]
@@ -217,14 +219,14 @@ class SampleReader:
         tool_call, result = tool_call_of(
             event,
             ordinal=len(self.tool_calls),
-            call=self.asked.get(id),
+            call=self.call_by_tool_id.get(id),
             attachments=self.attachments,
         )
         self.tool_calls.append(tool_call)
         self.results.append((id, result))
 
     def _calls_from_totals(self) -> None:
-        """Make one call per model of the sample's totals, where the log keeps no model events."""
+        """Make one call per model of the sample's totals, if the log has no model events."""
         for name, raw in self.sample.model_usage.items():
             provider, model = split(name)
             usage = USAGE.decode(raw)
@@ -239,20 +241,21 @@ class SampleReader:
                 **tokens,
             )
             self.calls.append(call)
-            note = "samples without model events: their totals are one call, graders within"
+            note = "samples without model events: one call has the totals, graders included"
             self.report.notes[note] += 1
 
     def _check_sums(self) -> None:
-        """Hold the calls' tokens against the totals that the sample states, in its own counts."""
+        """Compare the calls' tokens, as logged, with the totals that the sample states."""
         if not self.sample.model_usage:
             return
         totals = [USAGE.decode(raw) for raw in self.sample.model_usage.values()]
         for field in ("input_tokens", "output_tokens"):
             stated = sum(getattr(u, field) or 0 for u in totals)
-            found = sum(getattr(u, field) or 0 for u in self.usages)
-            if stated != found:
+            computed = sum(getattr(u, field) or 0 for u in self.usages)
+            if stated != computed:
                 self.report.mismatches.add(
-                    f"{self.where}: {field} of its calls add up to {found}, it says {stated}"
+                    f"{self.where}: {field} of its calls add up to {computed}, not to the stated"
+                    f" {stated}"
                 )
 
     # -- the rest ------------------------------------------------------------------------------
@@ -263,15 +266,15 @@ class SampleReader:
             self.conversation.add(message, place, last if message.role == "assistant" else None)
         for ordinal, (id, result) in enumerate(self.results):
             self.conversation.result(id, ordinal, result)
-        for kind, n in self.conversation.left_out.items():
-            self.report.notes[f"message parts of type {kind!r}, named but not kept"] += n
+        for kind, n in self.conversation.omitted_parts.items():
+            self.report.notes[f"message parts of type {kind!r}: only the type is stored"] += n
 
     def _scores(self) -> tuple[Score, ...]:
-        given, text = self.sample.all_scores, self.attachments.text
-        for score in given.values():
-            score.answer = text(score.answer) if score.answer else score.answer
-            score.explanation = text(score.explanation) if score.explanation else None
-        return tuple(scores_of(given, self.scales, self.report.notes))
+        scores, resolve = self.sample.all_scores, self.attachments.text
+        for score in scores.values():
+            score.answer = resolve(score.answer) if score.answer else score.answer
+            score.explanation = resolve(score.explanation) if score.explanation else None
+        return tuple(scores_of(scores, self.scales, self.report.notes))
 
     def _stop_reason(self) -> str | None:
         if self.sample.error:
@@ -281,11 +284,11 @@ class SampleReader:
             return subject[-1]
         return self.sample.output.choices[0].stop_reason if self.sample.output.choices else None
 
-    def _ending(self) -> dict[str, Any]:
+    def _limit_and_error(self) -> dict[str, Any]:
         error, limit = self.sample.error, self.sample.limit
         return {
             "limit_type": _LIMITS.get(limit.type, limit.type) if limit else None,
-            "error_type": _exception(error.traceback) if error else None,
+            "error_type": _exception_name(error.traceback) if error else None,
             "error_message": error.message if error else None,
         }
 
@@ -298,16 +301,16 @@ class SampleReader:
 
     def _metadata(self) -> str | None:
         sample = self.sample
-        found: dict[str, Any] = {"uuid": sample.uuid} if sample.uuid else {}
+        fields: dict[str, Any] = {"uuid": sample.uuid} if sample.uuid else {}
         if sample.limit:
-            found["limit"] = {"value": sample.limit.limit, "reason": sample.limit.reason}
+            fields["limit"] = {"value": sample.limit.limit, "reason": sample.limit.reason}
         if sample.error_retries:
-            found["error_retries"] = len(sample.error_retries)
-        return json_text(found) if found else None
+            fields["error_retries"] = len(sample.error_retries)
+        return json_text(fields) if fields else None
 
 
-def _alone(sample: Sample, retry: Retry) -> Sample:
-    """Give a try that was made again as a sample of its own."""
+def _sample_of_retry(sample: Sample, retry: Retry) -> Sample:
+    """Build a sample from a failed try, so that it is read like one."""
     return Sample(
         id=sample.id,
         epoch=sample.epoch,
@@ -320,8 +323,8 @@ def _alone(sample: Sample, retry: Retry) -> Sample:
     )
 
 
-def _exception(traceback: str | None) -> str:
-    """Name the exception from the last line of a traceback: `ValueError: …` → ValueError."""
+def _exception_name(traceback: str | None) -> str:
+    """Return the exception's name in the last line of a traceback: `ValueError: …` → ValueError."""
     lines = [line for line in (traceback or "").splitlines() if line and not line[0].isspace()]
     name = lines[-1].split(":")[0].strip().split(".")[-1] if lines else ""
     return name if name.isidentifier() else "sample_error"

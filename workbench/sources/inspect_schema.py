@@ -1,7 +1,6 @@
-"""The parts of an Inspect log that we read, typed for decoding; unknown fields are passed over.
+"""Schema of the parts of an Inspect log that are imported; unknown fields are ignored.
 
-Fields that hold different things in different events are kept raw and decoded where they are
-needed.
+Fields whose type differs between events stay raw, and are decoded by the code that needs them.
 """
 
 import datetime as dt
@@ -11,11 +10,11 @@ import msgspec
 from msgspec import Meta, Raw, Struct, field
 
 NOTHING = Raw(b"")
-Count = Annotated[int, Meta(ge=0, le=2**63 - 1)]  # what fits the store's whole numbers
+Count = Annotated[int, Meta(ge=0, le=2**63 - 1)]  # the range of the store's integer columns
 
 
 class ModelUsage(Struct, gc=False):
-    """Token counts of a call or of a whole sample; which of them include which varies."""
+    """Token counts of a call or a sample; what input and output include varies."""
 
     input_tokens: Count | None = None
     output_tokens: Count | None = None
@@ -39,7 +38,7 @@ class Part(Struct, gc=False):
 
 
 class ToolRequest(Struct, gc=False):
-    """A tool call as the model asked for it."""
+    """A tool call as requested by the model."""
 
     id: str = ""
     function: str = ""
@@ -74,7 +73,7 @@ class Choice(Struct):
 
 
 class Output(Struct):
-    """What a model gave back."""
+    """The output of a model call."""
 
     model: str | None = None
     choices: list[Choice] = []
@@ -85,7 +84,7 @@ class Output(Struct):
 
 
 class Response(Struct, gc=False):
-    """Fields of a provider's own answer that all share; usage stands in one of three places."""
+    """Common fields of providers' responses; usage is in one of three fields."""
 
     id: Any = None
     response_id: Any = None
@@ -98,7 +97,7 @@ class Response(Struct, gc=False):
 
 
 class ModelCall(Struct, gc=False):
-    """The raw call as the provider saw it."""
+    """The raw request and response of a provider."""
 
     response: Raw = NOTHING
 
@@ -134,13 +133,13 @@ class Event(Struct):
 
 
 class Retry(Fault):
-    """An attempt that `retry_on_error` threw away; its events begin with its last request."""
+    """A failed try that `retry_on_error` repeated; its events begin with its last request."""
 
     events: list[Event] | None = None
 
 
 class ScoreOf(Struct):
-    """What one scorer said of a sample."""
+    """Score of a sample by one scorer."""
 
     value: Any = None
     answer: str | None = None
@@ -162,14 +161,14 @@ class Pool(Struct):
 
 
 class Transcript(Struct):
-    """Where early logs kept events and attachments."""
+    """Events and attachments, in the layout of early logs."""
 
     events: list[Event] = []
     content: dict[str, str] = {}
 
 
 class ScoredSample(Struct):
-    """Of a sample, or of its summary, what its scorers said."""
+    """Id and scores of a sample or of its summary."""
 
     id: int | str
     epoch: Count = 1
@@ -178,12 +177,12 @@ class ScoredSample(Struct):
 
     @property
     def all_scores(self) -> dict[str, ScoreOf]:
-        """Scores by scorer; the oldest logs have one, without a name."""
+        """Scores by scorer; the oldest logs have one without a name."""
         return self.scores or ({"score": self.score} if self.score else {})
 
 
 class Sample(ScoredSample):
-    """One item, once."""
+    """One trial of one item."""
 
     input: str | list[ChatMessage] = ""
     choices: list[str] | None = None
@@ -207,7 +206,7 @@ class Sample(ScoredSample):
 
 
 class Dataset(Struct):
-    """What was asked."""
+    """The dataset of an evaluation."""
 
     name: str | None = None
     location: str | None = None
@@ -216,13 +215,13 @@ class Dataset(Struct):
 
 
 class Revision(Struct):
-    """Where the evaluated code stood."""
+    """Git revision of the evaluated code."""
 
     commit: str | None = None
 
 
 class Scorer(Struct):
-    """A scorer by name."""
+    """Name of a scorer."""
 
     name: str = ""
 
@@ -238,13 +237,13 @@ class Generate(Struct):
 
 
 class EvalConfig(Struct):
-    """How often each item was asked."""
+    """Number of trials per item."""
 
     epochs: Count | None = None
 
 
 class Spec(Struct):
-    """What the evaluation is."""
+    """Specification of the evaluation."""
 
     task: str
     model: str
@@ -276,7 +275,7 @@ class Step(Struct):
 
 
 class Plan(Struct):
-    """The solvers, in order, and what they share."""
+    """The solvers in order, with the generation settings that they share."""
 
     name: str = ""
     steps: list[Step] = []
@@ -284,7 +283,7 @@ class Plan(Struct):
 
 
 class MetricOf(Struct):
-    """A figure of the log's own results."""
+    """A metric of the log's results."""
 
     value: Any = None
 
@@ -301,12 +300,12 @@ class ScoreResult(Struct):
 
     @property
     def full_name(self) -> str:
-        """The name of the scores that it is about: scorer/key where a scorer gave a dict."""
+        """The name of its scores: scorer/key if the scorer's values are dicts."""
         return self.name if self.scorer in {None, self.name} else f"{self.scorer}/{self.name}"
 
 
 class Results(Struct):
-    """The log's own results; `scorer` and `metrics` are those of the oldest logs."""
+    """The log's results; only the oldest logs have `scorer` and `metrics`."""
 
     total_samples: Count | None = None
     completed_samples: Count | None = None
@@ -318,14 +317,14 @@ class Results(Struct):
 
     @property
     def all_scores(self) -> list[ScoreResult]:
-        """The results of every scorer."""
+        """Return the results of every scorer."""
         if self.scores or not self.metrics:
             return self.scores
         return [ScoreResult(name=self.scorer.name if self.scorer else "", metrics=self.metrics)]
 
 
 class Stats(Struct):
-    """Times and tokens of the whole log."""
+    """Times and token counts of the whole log."""
 
     started_at: str | None = None
     completed_at: str | None = None
@@ -346,12 +345,12 @@ class Header(Struct):
 
     @property
     def keeps_samples(self) -> bool:
-        """Whether the evaluation was to write its samples."""
+        """Whether the evaluation was configured to log its samples."""
         return self.eval.config.get("log_samples") is not False
 
 
 class WholeLog(Header):
-    """A `.json` log: the header with its samples, still undecoded."""
+    """A `.json` log: the header, and the samples not yet decoded."""
 
     samples: list[Raw] | None = None
 

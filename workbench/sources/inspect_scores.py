@@ -1,7 +1,7 @@
-"""Inspect's score values → scores 0..1: C and I, P and N, numbers, yes and no, dicts key by key.
+"""Conversion of Inspect's score values (C, I, P, N, yes, no, numbers, dicts) to scores 0..1.
 
-A scorer with any number outside of 0..1 has a scale of its own: all its numbers are metrics, a 1 on
-a rubric from 0 to 10 as well, which is no pass.
+A scorer with any number outside of 0..1 has a scale of its own. Then all its numbers are metrics
+and none is a score: a 1 on a rubric from 0 to 10 is not a pass.
 """
 
 import math
@@ -16,41 +16,41 @@ _WORDS = {"yes": 1.0, "true": 1.0, "no": 0.0, "false": 0.0}
 
 
 class Scales:
-    """Scorers of a log that have their own scale, learned from all samples before any is read."""
+    """Scorers of a log with a scale of their own, learned from all samples before any is read."""
 
     def __init__(self) -> None:
-        """Know of none."""
-        self._own: set[str] = set()
+        """Start without any."""
+        self._own_scales: set[str] = set()
 
     def learn(self, scores: Mapping[str, ScoreOf]) -> None:
-        """Look at one sample's scores."""
+        """Add the scores of one sample."""
         for scorer, value, _ in _values(scores):
             number = _number(value)
             if number is not None and not 0 <= number <= 1:
-                self._own.add(scorer)
+                self._own_scales.add(scorer)
 
-    def is_own(self, scorer: str) -> bool:
-        """Whether a scorer's numbers are metrics."""
-        return scorer in self._own
+    def has_own_scale(self, scorer: str) -> bool:
+        """Return whether a scorer has a scale of its own."""
+        return scorer in self._own_scales
 
     def primary(self, scores: tuple[Score, ...]) -> Score | None:
-        """The score that speaks for the attempt: that of the first scorer whose scale is 0..1."""
-        return next((s for s in scores if not self.is_own(s.scorer)), None)
+        """Return the score of the attempt: that of the first scorer with the scale 0..1."""
+        return next((s for s in scores if not self.has_own_scale(s.scorer)), None)
 
 
 def scores_of(
     scores: Mapping[str, ScoreOf], scales: Scales, notes: Counter[str]
 ) -> Iterator[Score]:
-    """Yield every scorer's score; a dict value gives one per key, named scorer/key."""
+    """Yield every scorer's score; a dict yields one per key, named scorer/key."""
     scales.learn(scores)
     for scorer, value, score in _values(scores):
         number, metric = to_score(value), None
-        if scales.is_own(scorer):
+        if scales.has_own_scale(scorer):
             metric, number = _number(value), None if _number(value) is not None else number
         if metric is not None:
-            notes[f"scores of {scorer}, on a scale of their own: the metric of that name"] += 1
+            notes[f"scores of {scorer}, outside of 0..1: imported as the metric {scorer}"] += 1
         elif number is None:
-            notes[f"scores of {scorer} that are no number: null"] += 1
+            notes[f"scores of {scorer} that are not numbers: null"] += 1
         yield Score(
             scorer=scorer,
             score=number,
@@ -72,7 +72,7 @@ def _values(scores: Mapping[str, ScoreOf]) -> Iterator[tuple[str, object, ScoreO
 
 
 def to_score(value: object) -> float | None:
-    """Read a value as Inspect's own value_to_float does; None where that would have to guess."""
+    """Convert a value as Inspect's value_to_float does; None if that function would guess."""
     if isinstance(value, bool):
         return float(value)
     if isinstance(value, str):
@@ -84,7 +84,7 @@ def to_score(value: object) -> float | None:
 
 
 def _number(value: object) -> float | None:
-    """Read a number, or a text that is one; a letter and a bool are none."""
+    """Parse a finite number, or a text that is one; None for a bool and any other text."""
     if isinstance(value, bool) or not isinstance(value, (int, float, str)):
         return None
     try:

@@ -1,7 +1,7 @@
-"""Members of an Inspect `.eval` file: deflate and Zstandard, with limits against bombs.
+"""Reader of the zip members of an Inspect `.eval` file, with limits against zip bombs.
 
-The standard library reads zip method 93 (Zstandard) only from Python 3.14 on, so members are
-inflated here, from the place that the central directory names.
+The standard library supports zip method 93 (Zstandard) only from Python 3.14 on, so that members
+are inflated here, at the offset in the central directory.
 """
 
 import struct
@@ -15,9 +15,9 @@ from typing import BinaryIO
 from workbench.errors import ImportFormatError
 
 MEMBER_LIMIT = 2**31  # bytes of one member, inflated
-RATIO_LIMIT = 2000  # inflated ÷ stored, of one member; text hardly reaches 200
+RATIO_LIMIT = 2000  # inflated ÷ stored size of one member; texts rarely exceed 200
 WHOLE_RATIO_LIMIT = 200  # of all members together
-RATIO_FREE = 2**26  # below this size any ratio is harmless
+RATIO_FREE = 2**26  # bytes; below this inflated size any ratio is allowed
 ZSTANDARD = 93
 _LOCAL = struct.Struct("<4s22xHH")  # signature, then the lengths of name and extra field
 _ENCRYPTED = 1
@@ -27,13 +27,13 @@ class Archive:
     """An open `.eval` file; a later member of the same name replaces an earlier one."""
 
     def __init__(self, path: Path, file: BinaryIO, directory: list[zipfile.ZipInfo]) -> None:
-        """Keep the directory."""
+        """Store the members of the directory by name."""
         self.path, self._file = path, file
         self._size = path.stat().st_size
         self.members = {info.filename: info for info in directory}
 
     def names(self, folder: str) -> list[str]:
-        """Names of the JSON members directly in a folder, in the order they were written."""
+        """Return the names of the JSON members directly in a folder, in the order of writing."""
         depth = folder.count("/")
         return [
             name
@@ -45,7 +45,7 @@ class Archive:
         """Inflate one member.
 
         Raises:
-            ImportFormatError: truncated, damaged, too large, or packed in a way we do not know.
+            ImportFormatError: truncated, damaged, too large, or compressed by another method.
         """
         info, where = self.members[name], f"{self.path}, member {name}"
         if info.flag_bits & _ENCRYPTED:
@@ -84,20 +84,20 @@ def open_archive(path: Path) -> Iterator[Archive]:
     """Open an `.eval` file.
 
     Raises:
-        ImportFormatError: it is truncated or no zip file.
+        ImportFormatError: the file is truncated or not a zip file.
     """
     with path.open("rb") as file:
         directory = read_directory(file)
         if isinstance(directory, str):
             raise ImportFormatError(
-                f"{path} is truncated or no zip file ({directory}); copy the log again"
+                f"{path} is truncated or not a zip file ({directory}); copy the log again"
             )
         _guard_whole(directory, path)
         yield Archive(path, file, directory)
 
 
 def read_directory(file: BinaryIO) -> list[zipfile.ZipInfo] | str:
-    """List a zip file's members, or say why it cannot be done."""
+    """List a zip file's members, or return why that fails."""
     try:
         with zipfile.ZipFile(file) as zipped:
             return zipped.infolist()
@@ -120,7 +120,7 @@ def _guard(size: int, packed: int, where: str) -> None:
 
 
 def _guard_whole(directory: list[zipfile.ZipInfo], path: Path) -> None:
-    """Refuse many members of a harmless size each, also where they share what is stored."""
+    """Refuse members that are large in total, also if they share the same stored bytes."""
     for info in directory:
         _guard(info.file_size, info.compress_size, f"{path}, member {info.filename}")
     size, packed = sum(info.file_size for info in directory), path.stat().st_size
@@ -132,18 +132,18 @@ def _guard_whole(directory: list[zipfile.ZipInfo], path: Path) -> None:
 
 
 def _inflate(info: zipfile.ZipInfo, packed: bytes) -> bytes:
-    most = info.file_size + 1  # one more than declared is enough to notice a lie
+    limit = info.file_size + 1  # one byte more than declared shows that the declaration is wrong
     if info.compress_type == zipfile.ZIP_STORED:
         return packed
     if info.compress_type == zipfile.ZIP_DEFLATED:
-        return zlib.decompressobj(-zlib.MAX_WBITS).decompress(packed, most)
+        return zlib.decompressobj(-zlib.MAX_WBITS).decompress(packed, limit)
     if info.compress_type == ZSTANDARD:
         import zstandard
 
-        unpacker = zstandard.ZstdDecompressor(max_window_size=2**27)
+        decompressor = zstandard.ZstdDecompressor(max_window_size=2**27)
         try:
-            with unpacker.stream_reader(packed, read_across_frames=True) as stream:
-                return stream.read(most)
+            with decompressor.stream_reader(packed, read_across_frames=True) as stream:
+                return stream.read(limit)
         except zstandard.ZstdError as error:
             raise ValueError(str(error)) from error
     msg = f"zip method {info.compress_type} is not one that Inspect writes"
