@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from workbench import cells
 from workbench.errors import ImportFormatError
-from workbench.sources.units import Reading, convert, is_null
+from workbench.sources.units import CellFormat, convert, is_null
 
 UTC = dt.UTC
 AT = dt.datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -141,7 +141,7 @@ def test_a_number_tells_its_decimal_mark_or_leaves_it_open(text: str, mark: str 
 )
 def test_amounts_come_out_in_our_units(cell: object, ours: str, unit: str, expected: float) -> None:
     """Whatever the cell or the mapping says that they are in."""
-    assert convert(cell, "float", ours, Reading(unit)) == expected
+    assert convert(cell, "float", ours, CellFormat(unit)) == expected
 
 
 @pytest.mark.parametrize(
@@ -151,7 +151,7 @@ def test_amounts_come_out_in_our_units(cell: object, ours: str, unit: str, expec
         ("5 €", "USD", "", "'€' is no unit of USD"),
         ("£5", "USD", "", "'£'"),
         ("$5", "s", "", "no unit of s"),
-        ("3 ms", "s", "min", "it says ms, and the mapping says min"),
+        ("3 ms", "s", "min", "its unit is ms, but the mapping's is min"),
         ("5%", "USD", "", "no unit"),
         (True, "USD", "", "a flag"),
         ("12k", "tokens", "", "'k'"),
@@ -164,7 +164,7 @@ def test_amounts_of_another_kind_are_refused(
 ) -> None:
     """Euros are no dollars, a percentage is no score."""
     with pytest.raises(ImportFormatError, match=reason):
-        convert(cell, "float", ours, Reading(unit))
+        convert(cell, "float", ours, CellFormat(unit))
 
 
 @pytest.mark.parametrize(
@@ -181,7 +181,7 @@ def test_amounts_of_another_kind_are_refused(
 )
 def test_counts_are_exact(cell: object, unit: str, expected: int) -> None:
     """1.001 thousand is 1,001 though no float says so."""
-    found = convert(cell, "int", "tokens", Reading(unit))
+    found = convert(cell, "int", "tokens", CellFormat(unit))
 
     assert (found, type(found)) == (expected, int)
 
@@ -191,7 +191,7 @@ def test_counts_are_exact(cell: object, unit: str, expected: int) -> None:
 )
 def test_what_is_no_count_is_refused(cell: object) -> None:
     """Half a token, a flag, more than 64 bits."""
-    with pytest.raises(ImportFormatError, match="is no int"):
+    with pytest.raises(ImportFormatError, match="is not a value of type int"):
         convert(cell, "int", "tokens")
 
 
@@ -232,13 +232,13 @@ def test_times_are_utc_however_they_are_written(cell: object, expected: dt.datet
 )
 def test_what_could_be_two_days_or_none_is_refused(cell: object) -> None:
     """A zero is no time in 1970."""
-    with pytest.raises(ImportFormatError, match="is no time"):
+    with pytest.raises(ImportFormatError, match="is not a value of type time"):
         convert(cell, "time")
 
 
 def test_a_format_tells_day_from_month() -> None:
     """As strptime takes it."""
-    found = convert("03/04/2026", "time", "", Reading(form="%d/%m/%Y"))
+    found = convert("03/04/2026", "time", "", CellFormat(form="%d/%m/%Y"))
 
     assert found == dt.datetime(2026, 4, 3, tzinfo=UTC)
 
@@ -268,7 +268,7 @@ def test_flags_are_words_or_0_and_1(cell: object, *, expected: bool) -> None:
 @pytest.mark.parametrize("cell", ["maybe", 2, "0.5", "", "on"])
 def test_what_is_no_flag_is_refused(cell: object) -> None:
     """Half right is not right."""
-    with pytest.raises(ImportFormatError, match="is no bool"):
+    with pytest.raises(ImportFormatError, match="is not a value of type bool"):
         convert(cell, "bool")
 
 

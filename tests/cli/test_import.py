@@ -199,7 +199,7 @@ def test_rows_that_cannot_be_read_are_passed_over_on_request_and_named(tmp_path,
 
     (row,) = found["rows"]
     assert (row["rows_in"], row["rows_out"], row["new"], row["skipped"]) == (3, 2, 2, 1)
-    assert "line 3, column 'out': 'lots' is no int" in err
+    assert "line 3, column 'out': 'lots' is not a value of type int" in err
     assert open_store(tmp_path / "s.duckdb").count() == 2
 
 

@@ -403,7 +403,7 @@ def test_an_activity_export_is_recognised_and_its_slugs_find_their_prices(tmp_pa
 
 
 @pytest.mark.parametrize(
-    ("plus", "fault"), [('["a", 3]', "must be a list of texts"), ('["a"]', "is no number")]
+    ("plus", "fault"), [('["a", 3]', "must be a list of texts"), ('["a"]', "is not a number")]
 )
 def test_only_numbers_are_added(tmp_path: Path, plus: str, fault: str) -> None:
     """A mapping that adds texts is refused."""

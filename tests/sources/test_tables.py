@@ -204,7 +204,12 @@ BASE = '[constants]\ntask="t"\nmodel="m"\nitem="i"\n[columns]\n'
         ("a.csv", b"x,y\n1\n", BASE + 'score="x"', ["a.csv, line 2", "1 cells"]),
         ("a.csv", b"x,x\n1,2\n", BASE + 'score="x"', ["line 1", "repeated"]),
         ("a.csv", b'x\n"1\n', BASE + 'score="x"', ["a.csv, line 2"]),
-        ("a.csv", b"x\nabc\n", BASE + 'score="x"', ["a.csv, line 2", "'x'", "'abc' is no float"]),
+        (
+            "a.csv",
+            b"x\nabc\n",
+            BASE + 'score="x"',
+            ["a.csv, line 2", "'x'", "'abc' is not a value of type float"],
+        ),
         ("a.csv", b"x\n1.5\n", BASE + 'input_tokens="x"', ["line 2", "not a whole number"]),
         ("a.csv", b"x\n" + b"9" * 25, BASE + 'input_tokens="x"', ["line 2", "64 bits"]),
         ("a.csv", b"x\n1\n", BASE + 'score="points"', ["mine", "score = 'points'", "a.csv"]),
@@ -220,10 +225,10 @@ BASE = '[constants]\ntask="t"\nmodel="m"\nitem="i"\n[columns]\n'
         ("a.json", b'[{"x": "\xff"}]', BASE + 'score="x"', ["a.json", "not UTF-8 at byte"]),
         ("a.json", b'[{"x": 1e999}]', BASE + 'score="x"', ["a.json, [0]", "out of range"]),
         ("a.jsonl", b'{"x": 1}\n{"x"\n', BASE + 'score="x"', ["a.jsonl, line 2"]),
-        ("a.yaml", b"- x: [1\n", BASE + 'score="x"', ["a.yaml is no YAML"]),
-        ("a.yaml", b"x: 1\n", BASE + 'score="x"', ["no list of rows"]),
-        ("a.parquet", b"PAR1 nothing", BASE + 'score="x"', ["a.parquet is no Parquet file"]),
-        ("a.bin", b"\0\1\2", BASE + 'score="x"', ["a.bin is no table"]),
+        ("a.yaml", b"- x: [1\n", BASE + 'score="x"', ["a.yaml is not YAML"]),
+        ("a.yaml", b"x: 1\n", BASE + 'score="x"', ["not a list of rows"]),
+        ("a.parquet", b"PAR1 nothing", BASE + 'score="x"', ["a.parquet is not a Parquet file"]),
+        ("a.bin", b"\0\1\2", BASE + 'score="x"', ["a.bin is not a table"]),
         ("a.csv", b"x\n1\n", '[columns]\nitem="x"', ["line 2", "no task", "[constants]"]),
         ("a.csv", b"x\n1\n", '[columns]\nitme="x"', ["unknown field 'itme'", "item"]),
         ("a.csv", b"x\n1\n", '[colums]\nitem="x"', ["unknown section", "columns"]),
@@ -339,7 +344,7 @@ def test_rows_of_one_request_are_one_call_and_the_last_usage_counts(
         : 3 if trial else 2
     ]
     assert report.duplicates.texts == [
-        f"line {n}: request 'r1' goes on in a later row; the last is kept" for n in (1, 2)
+        f"line {n}: request 'r1' continues in a later row; the last one is imported" for n in (1, 2)
     ]
     assert report.is_accounted_for
 
@@ -534,7 +539,7 @@ def test_a_column_tells_its_decimal_mark_wherever_the_evidence_stands(
 def test_a_number_that_could_be_two_is_refused_until_the_mapping_says(tmp_path: Path) -> None:
     """1,234 is one dollar or a thousand."""
     with pytest.raises(
-        ImportFormatError, match=r"line 2, column 'c': '1,234' may have .*decimal = "
+        ImportFormatError, match=r"line 2, column 'c': '1,234' is ambiguous.*decimal = "
     ):
         costs(tmp_path, ["1,234", "2,345"])
 
@@ -545,7 +550,8 @@ def test_a_number_that_could_be_two_is_refused_until_the_mapping_says(tmp_path: 
 def test_a_column_with_both_decimal_marks_is_refused(tmp_path: Path) -> None:
     """There is no reading of both."""
     with pytest.raises(
-        ImportFormatError, match="line 3, column 'c': '0,5' is no float: not a number"
+        ImportFormatError,
+        match="line 3, column 'c': '0,5' is not a value of type float: not a number",
     ):
         costs(tmp_path, ["0.5", "0,5"])
 
@@ -682,11 +688,11 @@ def test_counts_that_contradict_themselves_are_reported_with_their_lines(tmp_pat
     assert (b.e2e_s, b.calls[0].ttft_s, b.calls[0].input_tokens) == (2.0, None, 100)
     assert b.calls[0].cache_read_tokens == 500
     assert report.mismatches.texts == [
-        "line 2: e2e_s is -3.2, below 0; taken as unknown",
-        "line 2: input_tokens is -5, below 0; taken as unknown",
-        "line 2: billed_cost_usd is -0.01, below 0; taken as unknown",
+        "line 2: e2e_s is -3.2, below 0; stored as unknown",
+        "line 2: input_tokens is -5, below 0; stored as unknown",
+        "line 2: billed_cost_usd is -0.01, below 0; stored as unknown",
         "line 3: cached 500 is more than the input 100; no cost",
-        "line 3: ttft_s 3.5 is after the end, 2 s; taken as unknown",
+        "line 3: ttft_s 3.5 is after the end, 2 s; stored as unknown",
     ]
 
 
@@ -723,7 +729,7 @@ def test_the_total_decides_row_by_row_whether_the_input_holds_the_cached(tmp_pat
         None: (10, 20),
     }
     assert report.mismatches.texts == ["line 4: input 10 + output 20 is not the total 31"]
-    assert report.conventions["another convention than the mapping's, by the total"] == 2
+    assert report.conventions["a convention other than the mapping's, by the total"] == 2
 
 
 @pytest.mark.parametrize(("n", "expected"), [("5", 5), ("1", 1), ("", None), ("0", None)])
@@ -982,7 +988,9 @@ def test_a_point_between_semicolons_is_refused_until_something_tells(tmp_path: P
     path = tmp_path / "rows.csv"
     text = f"{QUIZ}billed_cost_usd='cost'"
     path.write_text("q;cost\n1;1.234\n2;2.345\n")
-    with pytest.raises(ImportFormatError, match=r"'1\.234' may have a decimal point.*decimal = "):
+    with pytest.raises(
+        ImportFormatError, match=r"'1\.234' is ambiguous: a decimal point.*decimal = "
+    ):
         list(load(path, mapping(tmp_path, text))[0])
 
     said = load(path, mapping(tmp_path, f'decimal = "."\n{text}'))[0]

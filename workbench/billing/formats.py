@@ -10,7 +10,7 @@ from workbench.billing.bill import Bill
 from workbench.billing.format import Format, Reader
 from workbench.errors import ImportFormatError
 from workbench.sources.report import FileReport
-from workbench.sources.table_rows import kind_of, open_table
+from workbench.sources.table_rows import file_kind, open_table
 
 FORMATS: tuple[Format, ...] = (
     *openai.FORMATS,
@@ -68,7 +68,7 @@ def _rows(path: Path, report: FileReport) -> Iterator[tuple[str, dict[str, Any]]
 
 def _rows_path(path: Path) -> str:
     """Say where the rows of a JSON file are: a page of an API has them in `data`."""
-    if kind_of(path) != "json":
+    if file_kind(path) != "json":
         return ""
     with path.open("rb") as file:
         is_object = file.read(4096).removeprefix(b"\xef\xbb\xbf").lstrip()[:1] == b"{"

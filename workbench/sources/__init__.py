@@ -202,9 +202,9 @@ def _if_named(mapping: str | Path | None, path: Path) -> str | Path | None:
     if mapping is None:
         return None
     from workbench.sources.mapping import load
-    from workbench.sources.tables import named_by
+    from workbench.sources.tables import matches_name
 
-    return mapping if named_by(load(mapping), path) else None
+    return mapping if matches_name(load(mapping), path) else None
 
 
 def _walk(root: Path) -> Iterator[Path]:

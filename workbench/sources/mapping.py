@@ -1,17 +1,17 @@
-"""Mapping files in TOML: the field that each column of a foreign table is read into.
+"""Mapping files in TOML, which assign the columns of a table to the fields of the store.
 
 ```toml
 title = "…"                      # one line for `workbench import`
 kind = "traces"                  # traces (a row is one attempt) | results (aggregates) | prices
 rows = "records"                 # path to the list of rows in JSON or YAML; "" is the root; a
                                  # JSON object there is one row
-tokens = ["input excludes cached", "output excludes thinking"]   # where it is so; added back.
-                                 # A row whose total_tokens shows the other is read by its total
-delimiter = ";"                  # of CSV; else told by the first line: , ; | or tab
-decimal = ","                    # decimal mark of numbers in text; else told by each column, or
-                                 # by the whole file
+tokens = ["input excludes cached", "output excludes thinking"]   # conventions of the file; the
+                                 # tokens are added back. A row's total_tokens takes precedence
+delimiter = ";"                  # of CSV; default: detected in the first line: , ; | or tab
+decimal = ","                    # decimal mark of numbers in text; default: detected for each
+                                 # column, or for the whole file
 
-[match]                          # how to recognise a file; all that is given must hold
+[match]                          # how to recognise a file; all conditions given must be true
 files = ["*.json"]               # globs over the file's name
 keys = ["model_name"]            # fields beside the rows
 columns = ["index", "cost"]      # columns of the first row
@@ -19,35 +19,34 @@ columns = ["index", "cost"]      # columns of the first row
 [constants]                      # the same for every row
 strategy = "direct"
 
-[columns]                        # field of ours = "their column", or a table
+[columns]                        # field of the store = "column of the file", or a table
 item = "index"
 model = "^model_name"            # ^ : a field beside the rows;  a.b : inside a nested object
 task = "@stem"                   # @stem, @name, @folder : of the file; @row : number of the row
-trial = "@repeat"                # how often the same item stood there before
+trial = "@repeat"                # number of earlier rows with the same item
 e2e_s = { column = "latency_ms", unit = "ms" }
-score = { column = "points", unit = "percent" }   # a score is 0..1; what else a cell holds is
-                                 # refused
+score = { column = "points", unit = "percent" }   # a score is 0..1; other values are refused
 difficulty = { column = "^level", offset = 1 }
 billed_cost_usd = { column = "cost", null_if = [0], decimal = ",", optional = true }
-energy_j = { column = "joules", plus = ["idle"] }   # further columns added; one that is
-                                 # unknown adds nothing
-started_at = { column = "day", format = "%d/%m/%Y" }   # where it is neither ISO 8601 nor a time
-                                 # since 1970
+energy_j = { column = "joules", plus = ["idle"] }   # further columns to add; unknown cells add
+                                 # nothing
+started_at = { column = "day", format = "%d/%m/%Y" }   # for times that are neither ISO 8601 nor
+                                 # numbers since 1970
 passed = { column = "verdict", map = { ok = true, bad = false, late = "@null", "@null" = false } }
                                  # "@null" is unknown on the right, an empty cell on the left
-request_id = "message.id"        # of rows of one item with the same, the last is kept
-response_id = "generation_id"    # the provider's id of the reply, to match a bill by
-n_turns = "steps"                # a row of several turns is a sum of as many requests (or
+request_id = "message.id"        # of an item's rows with the same id, the last one is imported
+response_id = "generation_id"    # the provider's id of the reply, to match the lines of a bill
+n_turns = "steps"                # number of requests that the row sums up (or
                                  # n_requests = "…")
 
-[metrics]                        # scores on scales of their own, as rows of the table scores
+[metrics]                        # metrics with scales other than 0..1: rows of the table scores
 rubric = { column = "judge", range = [0, 10], direction = "higher" }
 loss = { column = "nll", unit = "nats", direction = "lower" }
 
-[strategy_params]                # and [settings], [metadata]: name = column as above; kept as
+[strategy_params]                # and [settings], [metadata]: name = column as above; stored as
 shots = "n_shots"                # JSON, with the column's type
 
-[totals]                         # stated total = which of our fields to add up (or average)
+[totals]                         # stated total = field of the store to add up (or average)
 cost = { column = "^cost", of = "billed_cost_usd", how = "sum", tolerance = 0.005 }
 
 [results]                        # kind = "results": metric = column as above, also range and
@@ -67,7 +66,7 @@ from typing import Any
 
 from workbench import cells, records, schema
 from workbench.errors import ImportFormatError
-from workbench.sources.units import UNITS, in_ours
+from workbench.sources.units import UNITS, to_stored_unit
 from workbench.toml_reader import toml
 
 SHIPPED = Path(__file__).parent / "mappings"
@@ -81,8 +80,24 @@ _RECORDS: tuple[tuple[type[records.Record], str], ...] = (
     (records.Call, "calls"),
     (records.Price, "prices"),
 )
-_MADE = {"metadata", "strategy_params", "settings", "usage", "configuration", "version", "ordinal"}
-_TEXTS = ("task_version", "prompt", "system_prompt", "output", "thinking", "explanation", "scorer")
+_COMPUTED_FIELDS = {
+    "metadata",
+    "strategy_params",
+    "settings",
+    "usage",
+    "configuration",
+    "version",
+    "ordinal",
+}
+_TEXT_FIELDS = (
+    "task_version",
+    "prompt",
+    "system_prompt",
+    "output",
+    "thinking",
+    "explanation",
+    "scorer",
+)
 _SECTIONS = {
     "title",
     "kind",
@@ -101,28 +116,38 @@ _SECTIONS = {
     "delimiter",
     "decimal",
 }
-_KEYS = {"column", "unit", "offset", "null_if", "map", "optional", "decimal", "format", "plus"}
-_SCALED = {"range", "direction"}
+_COLUMN_KEYS = {
+    "column",
+    "unit",
+    "offset",
+    "null_if",
+    "map",
+    "optional",
+    "decimal",
+    "format",
+    "plus",
+}
+_SCALE_KEYS = {"range", "direction"}
 DIRECTIONS = ("higher", "lower")
 NULL = "@null"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Column:
-    """Where a field comes from and how it is turned into ours.
+    """Column of a file, and how its cells are converted to a field.
 
     Attributes:
-        path: their column; ^ a field beside the rows, @ a fact about the file.
-        unit: theirs; "" where it is ours already. A metric's may be any word.
-        offset: added after the unit.
+        path: name of the column; ^ for a field beside the rows, @ for a property of the file.
+        unit: unit of the cells; "" for the store's. The unit of a metric may be any word.
+        offset: number to add after the conversion of the unit.
         null_if: values that mean unknown.
-        values: theirs → ours; NULL is unknown.
+        values: cell → value to store; NULL is unknown.
         optional: whether a file may lack the column.
-        decimal: mark of numbers in text; "" where the cells tell.
-        form: of times, as `datetime.strptime` takes it; "" where they are of a known form.
-        low, high: ends of a metric's scale; None where it has none.
-        direction: which values of a metric are better; None where nobody says.
-        plus: columns to add, read alike; files may lack them.
+        decimal: decimal mark of numbers in text; "" detects it.
+        form: format of times for `datetime.strptime`; "" for the usual formats.
+        low, high: ends of a metric's scale; None if it has none.
+        direction: which values of a metric are better; None if unknown.
+        plus: columns to add, with the same conversion; files may lack them.
     """
 
     path: str
@@ -140,8 +165,8 @@ class Column:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class TotalOf:
-    """A total that the file states: where, over which field of ours, and how it is made."""
+class StatedTotal:
+    """A total that the file states: its column, the field that it is over, and the function."""
 
     column: Column
     of: str
@@ -151,10 +176,10 @@ class TotalOf:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Mapping:
-    """One mapping file, checked.
+    """A mapping file after all checks.
 
     Attributes:
-        is_shipped: whether it comes with the product.
+        is_shipped: whether it is part of the package.
     """
 
     name: str
@@ -171,7 +196,7 @@ class Mapping:
     strategy_params: Dict[str, Column] = dataclasses.field(default_factory=dict)
     settings: Dict[str, Column] = dataclasses.field(default_factory=dict)
     metadata: Dict[str, Column] = dataclasses.field(default_factory=dict)
-    totals: Dict[str, TotalOf] = dataclasses.field(default_factory=dict)
+    totals: Dict[str, StatedTotal] = dataclasses.field(default_factory=dict)
     results: Dict[str, Column] = dataclasses.field(default_factory=dict)
     prices: Dict[str, Column] = dataclasses.field(default_factory=dict)
     metrics: Dict[str, Column] = dataclasses.field(default_factory=dict)
@@ -179,7 +204,7 @@ class Mapping:
     decimal: str = ""
 
     def all_columns(self) -> list[tuple[str, Column]]:
-        """Every (field, column) that is read, in the order of the file."""
+        """Return every (field, column) that is read, in the order of the mapping file."""
         parts = (
             self.columns,
             self.metrics,
@@ -190,39 +215,39 @@ class Mapping:
             self.prices,
             {name: t.column for name, t in self.totals.items()},
         )
-        every = [pair for part in parts for pair in part.items()]
-        return every + [(name, more) for name, column in every for more in column.plus]
+        columns = [pair for part in parts for pair in part.items()]
+        return columns + [(name, more) for name, column in columns for more in column.plus]
 
 
 @functools.cache
 def fields() -> dict[str, schema.Column]:
-    """Every field of ours that a column may fill; the trace's own meaning wins over the call's."""
-    found: dict[str, schema.Column] = {}
+    """Return the fields that a column may fill; the trace's field precedes the call's."""
+    fields_by_name: dict[str, schema.Column] = {}
     for record, table in _RECORDS:
         known = {c.name: c for c in schema.TABLES[table].columns if not c.name.endswith("_id")}
         for name in record.__struct_fields__:
-            if name in known and name not in _MADE:
-                found.setdefault(name, known[name])
-    for name in _TEXTS:
-        found[name] = schema.Column(name, "text")
+            if name in known and name not in _COMPUTED_FIELDS:
+                fields_by_name.setdefault(name, known[name])
+    for name in _TEXT_FIELDS:
+        fields_by_name[name] = schema.Column(name, "text")
     for name in ("request_id", "response_id"):
-        found[name] = schema.CALLS[name]
-    found["energy_j"] = schema.ENERGY["energy_j"]
-    found["date"] = schema.RESULTS["date"]
-    found["n"] = schema.RESULTS["n"]
-    return found
+        fields_by_name[name] = schema.CALLS[name]
+    fields_by_name["energy_j"] = schema.ENERGY["energy_j"]
+    fields_by_name["date"] = schema.RESULTS["date"]
+    fields_by_name["n"] = schema.RESULTS["n"]
+    return fields_by_name
 
 
 def shipped() -> dict[str, Path]:
-    """The mappings that come with the product, by name."""
+    """Return the paths of the package's mappings, by name."""
     return {path.stem: path for path in sorted(SHIPPED.glob("*.toml"))}
 
 
 def load(name: str | Path) -> Mapping:
-    """Read a mapping from a file, or a shipped one by its name.
+    """Read a mapping from a file, or one of the package by its name.
 
     Raises:
-        ImportFormatError: there is none, or it is wrong; the message names the place.
+        ImportFormatError: there is no such mapping, or it is wrong; the message names the place.
     """
     path = shipped().get(str(name), Path(name))
     try:
@@ -237,7 +262,7 @@ def load(name: str | Path) -> Mapping:
 
 @functools.cache
 def load_shipped() -> tuple[Mapping, ...]:
-    """All mappings that come with the product."""
+    """Return all mappings of the package."""
     return tuple(load(path) for path in shipped().values())
 
 
@@ -246,26 +271,26 @@ def _parse(path: Path, text: str) -> Mapping:
         raw = toml(text)
     except tomllib.TOMLDecodeError as error:
         raise ImportFormatError(f"mapping {path.name} is not TOML: {error}") from error
-    check = _Check(path.name)
-    check.names("section", raw, _SECTIONS)
-    match = check.table(raw, "match")
-    check.names("key of [match]", match, {"files", "keys", "columns"})
+    parser = _Parser(path.name)
+    parser.names("section", raw, _SECTIONS)
+    match = parser.table(raw, "match")
+    parser.names("key of [match]", match, {"files", "keys", "columns"})
     kind = raw.get("kind", "traces")
     if kind not in KINDS:
         raise ImportFormatError(f"mapping {path.name}: kind {kind!r}; use one of {KINDS}")
-    tokens = check.texts("tokens", raw.get("tokens", []))
-    check.names("tokens", dict.fromkeys(tokens), set(CONVENTIONS))
-    constants = check.table(raw, "constants")
-    columns = check.columns(raw, "columns")
-    check.names("field", constants, set(fields()))
-    check.names("field", columns, set(fields()))
-    check.added(columns)
-    prices = check.columns(raw, "prices")
+    tokens = parser.texts("tokens", raw.get("tokens", []))
+    parser.names("tokens", dict.fromkeys(tokens), set(CONVENTIONS))
+    constants = parser.table(raw, "constants")
+    columns = parser.columns(raw, "columns")
+    parser.names("field", constants, set(fields()))
+    parser.names("field", columns, set(fields()))
+    parser.added(columns)
+    prices = parser.columns(raw, "prices")
     delimiter, mark = raw.get("delimiter", ""), raw.get("decimal", "")
     if delimiter and delimiter not in cells.DELIMITERS:
-        raise check.fail(f"delimiter {delimiter!r}; use one of {cells.DELIMITERS}")
-    check.mark("decimal", mark)
-    check.names("field of [prices]", prices, set(schema.PRICES.names))
+        raise parser.fail(f"delimiter {delimiter!r}; use one of {cells.DELIMITERS}")
+    parser.mark("decimal", mark)
+    parser.names("field of [prices]", prices, set(schema.PRICES.names))
     return Mapping(
         name=path.stem,
         is_shipped=path.parent == SHIPPED,
@@ -273,34 +298,34 @@ def _parse(path: Path, text: str) -> Mapping:
         kind=kind,
         rows=str(raw.get("rows", "")),
         tokens=tokens,
-        files=check.texts("files of [match]", match.get("files", [])),
-        keys=check.texts("keys of [match]", match.get("keys", [])),
-        match_columns=check.texts("columns of [match]", match.get("columns", [])),
+        files=parser.texts("files of [match]", match.get("files", [])),
+        keys=parser.texts("keys of [match]", match.get("keys", [])),
+        match_columns=parser.texts("columns of [match]", match.get("columns", [])),
         constants=constants,
         columns=columns,
-        strategy_params=check.columns(raw, "strategy_params"),
-        settings=check.columns(raw, "settings"),
-        metadata=check.columns(raw, "metadata"),
-        totals=check.totals(raw),
-        results=check.scaled(raw, "results"),
+        strategy_params=parser.columns(raw, "strategy_params"),
+        settings=parser.columns(raw, "settings"),
+        metadata=parser.columns(raw, "metadata"),
+        totals=parser.totals(raw),
+        results=parser.scaled(raw, "results"),
         prices=prices,
-        metrics=check.scaled(raw, "metrics", free_units=True),
+        metrics=parser.scaled(raw, "metrics", free_units=True),
         delimiter=delimiter,
         decimal=mark,
     )
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class _Check:
-    """Turns sections into columns, and says where in the mapping a fault is."""
+class _Parser:
+    """Parser of a mapping's sections, whose errors name the place in the mapping."""
 
     mapping: str
 
     def fail(self, text: str) -> ImportFormatError:
         return ImportFormatError(f"mapping {self.mapping}: {text}")
 
-    def names(self, what: str, found: Dict[str, Any], known: set[str]) -> None:
-        for name in found:
+    def names(self, what: str, names: Dict[str, Any], known: set[str]) -> None:
+        for name in names:
             if name not in known:
                 near = difflib.get_close_matches(name, known, n=3)
                 hint = f"; did you mean {', '.join(near)}?" if near else ""
@@ -339,7 +364,7 @@ class _Check:
             return Column(value)
         if not isinstance(value, dict) or not isinstance(value.get("column"), str):
             raise self.fail(f'{where} must be "column" or {{ column = "…", … }}, not {value!r}')
-        self.names(f"key of {where}", value, _KEYS)
+        self.names(f"key of {where}", value, _COLUMN_KEYS)
         unit = self.text(f"unit of {where}", value.get("unit", ""))
         if unit and not free_units:
             self.names(f"unit of {where}", {unit: 1}, set(UNITS))
@@ -348,7 +373,7 @@ class _Check:
         if not isinstance(null_if, list):
             raise self.fail(f"null_if of {where} must be a list of values, not {null_if!r}")
         if values is not None and not isinstance(values, dict):
-            raise self.fail(f"map of {where} must be a table, {{ theirs = ours }}, not {values!r}")
+            raise self.fail(f"map of {where} must be a table, {{ cell = value }}, not {values!r}")
         column = Column(
             path=value["column"],
             unit=unit,
@@ -362,29 +387,27 @@ class _Check:
         return dataclasses.replace(column, plus=self.plus(where, column, value.get("plus", [])))
 
     def plus(self, where: str, column: Column, paths: object) -> tuple[Column, ...]:
-        """Read the names of columns that are added to one."""
+        """Read the columns to add to a column."""
         return tuple(
             dataclasses.replace(column, path=path, optional=True)
             for path in self.texts(f"plus of {where}", paths)
         )
 
     def added(self, columns: Dict[str, Column]) -> None:
-        """Refuse sums of what is no number."""
+        """Refuse sums of columns that are not numbers."""
         for name, column in columns.items():
             if column.plus and fields()[name].type not in {"int", "float"}:
-                raise self.fail(
-                    f"plus of [columns] {name}: {name} is no number, so nothing is added to it"
-                )
+                raise self.fail(f"plus of [columns] {name}: {name} is not a number; remove plus")
 
     def scaled(
         self, raw: Dict[str, Any], section: str, *, free_units: bool = False
     ) -> dict[str, Column]:
-        """Read columns that may say their scale: range and direction."""
-        found: dict[str, Column] = {}
+        """Read columns with an optional scale: range and direction."""
+        columns: dict[str, Column] = {}
         for name, value in self.table(raw, section).items():
             where = f"[{section}] {name}"
             scale = value if isinstance(value, dict) else {}
-            bare = {k: v for k, v in scale.items() if k not in _SCALED} if scale else value
+            bare = {k: v for k, v in scale.items() if k not in _SCALE_KEYS} if scale else value
             low, high = self.range(where, scale.get("range", [-math.inf, math.inf]))
             direction = scale.get("direction")
             if direction is not None and direction not in DIRECTIONS:
@@ -392,30 +415,32 @@ class _Check:
             column = self.column(where, bare, free_units=free_units)
             if column.unit in UNITS:
                 low, high = (
-                    None if end is None else in_ours(end, column.unit) for end in (low, high)
+                    None if end is None else to_stored_unit(end, column.unit) for end in (low, high)
                 )
-            found[name] = dataclasses.replace(column, low=low, high=high, direction=direction)
-        return found
+            columns[name] = dataclasses.replace(column, low=low, high=high, direction=direction)
+        return columns
 
     def range(self, where: str, value: object) -> tuple[float | None, float | None]:
-        """Read the ends of a scale; an infinite one is none."""
+        """Read the ends of a scale; None for an infinite one."""
         try:
             low, high = (float(end) for end in value)  # type: ignore[attr-defined]  # else TypeError
         except (TypeError, ValueError):
             low = high = math.nan
         if not low < high:
-            raise self.fail(f"range of {where} must be [low, high], not {value!r}; inf is no end")
+            raise self.fail(
+                f"range of {where} must be [low, high], not {value!r}; inf stands for no end"
+            )
         return (low if math.isfinite(low) else None, high if math.isfinite(high) else None)
 
     def mark(self, where: str, value: object) -> None:
         if value not in ("", cells.POINT, cells.COMMA):
             raise self.fail(f'{where} is {value!r}; use "." or ","')
 
-    def totals(self, raw: Dict[str, Any]) -> dict[str, TotalOf]:
-        found: dict[str, TotalOf] = {}
+    def totals(self, raw: Dict[str, Any]) -> dict[str, StatedTotal]:
+        totals: dict[str, StatedTotal] = {}
         for name, value in self.table(raw, "totals").items():
             if not isinstance(value, dict) or "of" not in value:
-                raise self.fail(f'[totals] {name} needs {{ column = "^…", of = "our field" }}')
+                raise self.fail(f'[totals] {name} needs {{ column = "^…", of = "field" }}')
             of = self.text(f"of of [totals] {name}", value["of"])
             self.names(f"field of [totals] {name}", {of: 1}, set(fields()))
             how = self.text(f"how of [totals] {name}", value.get("how", "sum"))
@@ -423,5 +448,5 @@ class _Check:
             rest = {k: v for k, v in value.items() if k not in {"of", "how", "tolerance"}}
             column = self.column(f"[totals] {name}", rest)
             tolerance = self.number(f"tolerance of [totals] {name}", value.get("tolerance", 0))
-            found[name] = TotalOf(column, of, how, tolerance)
-        return found
+            totals[name] = StatedTotal(column, of, how, tolerance)
+        return totals

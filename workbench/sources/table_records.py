@@ -1,4 +1,4 @@
-"""Rows of a table → records, by a mapping."""
+"""Conversion of the rows of a table to records, with a mapping."""
 
 import difflib
 import functools
@@ -29,13 +29,13 @@ from workbench.records import (
 from workbench.sources.column_evidence import ColumnEvidence
 from workbench.sources.mapping import NULL, Column, Mapping, fields
 from workbench.sources.report import FileReport, Total
-from workbench.sources.table_counts import forget_contradictions, forget_negative, make_inclusive
+from workbench.sources.table_counts import clear_contradictions, clear_negative, make_inclusive
 from workbench.sources.table_rows import Row, Table, open_table
-from workbench.sources.units import PLAIN, UNITS, Reading, convert, equals, is_null
+from workbench.sources.units import PLAIN_FORMAT, UNITS, CellFormat, convert, equals, is_null
 
 _MISSING = object()
-_SCORER = "reported"  # where a mapping names none
-_ROUNDING = 1e-9  # a mean of scores may end a little outside of its scale
+_SCORER = "reported"  # scorer of rows whose mapping has none
+_ROUNDING = 1e-9  # a rounded mean of scores may be this far outside of its scale
 _NAMES = (
     "task",
     "task_version",
@@ -47,7 +47,7 @@ _NAMES = (
     "effort",
     "scorer",
 )
-_LISTED = 20  # names of columns in one note
+_MAX_LISTED = 20  # names of columns in one note
 _FLOAT, _MOMENT = schema.Column("number", "float"), schema.Column("time", "time")
 _MESSAGES = (
     ("system_prompt", "system", "text"),
@@ -68,7 +68,7 @@ _CALL = _names(Call)
 
 
 class RowReader:
-    """Turns rows into records, and adds up what the file states in total."""
+    """Reader of a table's rows; it also sums up the fields of which the file states a total."""
 
     def __init__(self, path: Path, table: Table, mapping: Mapping, run_id: str) -> None:
         """Bind the mapping to one file; constants are converted once."""
@@ -76,7 +76,7 @@ class RowReader:
         self.header, self.is_text = table.header, table.is_text
         self.file: Row = {"@stem": path.stem, "@name": path.name, "@folder": path.parent.name}
         self.file |= {"@row": 0, "@repeat": 0}
-        self.found: set[str] = set()
+        self.read_paths: set[str] = set()
         self.columns_seen: set[str] = set(table.columns or ())
         self.constants = {
             name: _constant(name, value, mapping) for name, value in mapping.constants.items()
@@ -87,7 +87,7 @@ class RowReader:
         self.evidence = ColumnEvidence(
             self._texts, _numeric(mapping), _named(mapping), lambda: self._open().delimiter
         )
-        self._told: set[str] = set()
+        self._yielded_ids: set[str] = set()
         trial = mapping.columns.get("trial")
         self._counts_repeats = trial is not None and trial.path == "@repeat"
         self._trials: set[tuple[str, str, int]] = set()
@@ -95,44 +95,46 @@ class RowReader:
 
     # -- cells ---------------------------------------------------------------------------------
 
-    def cell(self, row: Row, column: Column, ours: schema.Column, place: str) -> Any:
-        """Read one cell, and those that are added to it, as our column; None where all are unknown.
+    def cell(self, row: Row, column: Column, field: schema.Column, place: str) -> Any:
+        """Read one cell and those to add to it, as the given field; None if all are unknown.
 
         Raises:
-            ImportFormatError: it holds no such thing, or one outside of the column's scale.
+            ImportFormatError: a cell has the wrong type, or is outside of the column's scale.
         """
-        value = self._cell(row, column, ours, place)
+        value = self._cell(row, column, field, place)
         for more in column.plus:
-            added = self._cell(row, more, ours, place)
+            added = self._cell(row, more, field, place)
             value = added if value is None else value + (added or 0)
         return value
 
-    def _cell(self, row: Row, column: Column, ours: schema.Column, place: str) -> Any:
-        """Read one cell as the type of our column, in our unit; None where it is unknown."""
+    def _cell(self, row: Row, column: Column, field: schema.Column, place: str) -> Any:
+        """Read one cell in the field's type and unit; None if it is unknown."""
         raw = self._raw(row, column.path)
         if raw is _MISSING:
             return None
-        self.found.add(column.path)
-        given = _given(raw, column, ours.type)
-        if given is None:
+        self.read_paths.add(column.path)
+        mapped = _mapped(raw, column, field.type)
+        if mapped is None:
             return None
         try:
-            value = convert(given, ours.type, ours.unit, self._reading(given, column, ours))
-            return _within(value, column, ours)
+            value = convert(
+                mapped, field.type, field.unit, self._cell_format(mapped, column, field)
+            )
+            return _check_range(value, column, field)
         except ImportFormatError as error:
             text = f"{self.path}, {place}, column {column.path!r}: {error}"
             raise ImportFormatError(text) from error
 
-    def _reading(self, cell: object, column: Column, ours: schema.Column) -> Reading:
-        if ours.type in {"text", "json", "bool"}:
-            return PLAIN
+    def _cell_format(self, cell: object, column: Column, field: schema.Column) -> CellFormat:
+        if field.type in {"text", "json", "bool"}:
+            return PLAIN_FORMAT
         mark = column.decimal or self.mapping.decimal
-        if not mark and isinstance(cell, str) and ours.type in {"int", "float"}:
-            mark = self.evidence.mark(column.path, cell, ours.type)
+        if not mark and isinstance(cell, str) and field.type in {"int", "float"}:
+            mark = self.evidence.mark(column.path, cell, field.type)
         if not (column.unit or column.offset or column.form) and mark in {"", POINT}:
-            return PLAIN
+            return PLAIN_FORMAT
         unit = column.unit if column.unit in UNITS else ""
-        return Reading(unit, column.offset, mark or POINT, column.form)
+        return CellFormat(unit, column.offset, mark or POINT, column.form)
 
     def _raw(self, row: Row, path: str) -> Any:
         if path in self.file:
@@ -148,19 +150,19 @@ class RowReader:
         return value
 
     def _open(self) -> Table:
-        """Open the file once more, to learn of its rows what one row cannot say."""
+        """Open the file again, to survey all of its rows."""
         report = FileReport(self.path, skip_bad_rows=True)
         return open_table(self.path, self.mapping.rows, report, delimiter=self.mapping.delimiter)
 
     def _texts(self, paths: frozenset[str]) -> Iterator[dict[str, str]]:
-        """Yield the cells of some columns that are texts, row by row, as a file of its own."""
+        """Yield the text cells of some columns, row by row, by reading the file again."""
         for _, row in self._open().rows:
-            found = {path: self._raw(row, path) for path in paths}
-            yield {path: cell for path, cell in found.items() if isinstance(cell, str)}
+            raw_cells = {path: self._raw(row, path) for path in paths}
+            yield {path: cell for path, cell in raw_cells.items() if isinstance(cell, str)}
 
     @functools.cached_property
     def _last_of(self) -> dict[tuple[str, ...], int]:
-        """Last row of each request that has several: a stream writes rows with growing counts."""
+        """Last row of each request with several rows: a stream writes rows with growing counts."""
         last: dict[tuple[str, ...], int] = {}
         repeated: set[tuple[str, ...]] = set()
         if "request_id" in self.mapping.columns:
@@ -171,7 +173,7 @@ class RowReader:
         return {key: last[key] for key in repeated}
 
     def _request(self, row: Row) -> tuple[str, ...] | None:
-        """Name the request of a row, its item and trial; None where it has no name."""
+        """Return the key of a row's request, with item, model and trial; None without an id."""
         paths = {
             name: column.path
             for name, column in self.mapping.columns.items()
@@ -182,29 +184,29 @@ class RowReader:
             return None
         return tuple(str(cell) for cell in cells_.values())
 
-    def _goes_on(self, row: Row) -> bool:
-        """Whether a later row tells more of the same request."""
+    def _is_superseded(self, row: Row) -> bool:
+        """Whether a later row has the same request."""
         if not self._last_of:
             return False
         key = self._request(row)
         return key is not None and self._last_of.get(key, 0) > self.file["@row"]
 
     def values(self, row: Row, place: str) -> dict[str, Any]:
-        """Read all of our fields that the mapping names."""
+        """Read all fields of the mapping."""
         self.file["@row"] += 1
         values = dict(self.constants)
-        for name, column, ours in self._fields:
-            values[name] = self.cell(row, column, ours, place)
+        for name, column, field in self._fields:
+            values[name] = self.cell(row, column, field, place)
         item = self.mapping.columns.get("item")
         if item is not None and isinstance(values["item"], str):
-            values["item"] = self._key(values["item"], item)
+            values["item"] = self._typed_key(values["item"], item)
         for name in _NAMES if self.is_text else ():
             if isinstance(values.get(name), str):
                 values[name] = values[name].strip()
         return values
 
-    def _key(self, text: str, column: Column) -> str:
-        """Write a key as other formats type it: in a column of whole numbers 1.0 is 1."""
+    def _typed_key(self, text: str, column: Column) -> str:
+        """Write a key as typed formats do: in a column of whole numbers, 1.0 is 1."""
         whole = integral(text) if self.is_text and "." in text else None
         return (
             whole if whole is not None and self.evidence.survey(column.path).is_integral else text
@@ -217,63 +219,63 @@ class RowReader:
                 self.sums[name] = self.sums.get(name, 0) + value
 
     def group(self, row: Row, columns: Dict[str, Column], place: str) -> str | None:
-        """Read named columns into one JSON text; unknown ones are left out, None if all are."""
-        found: dict[str, Any] = {}
+        """Read named columns into one JSON text without unknown ones; None if all are unknown."""
+        values: dict[str, Any] = {}
         for name, column in columns.items():
             if column.unit or column.form:
-                ours = _MOMENT if column.form else _FLOAT
-                value = self.cell(row, column, ours, place)
-                found[name] = value.isoformat() if column.form and value is not None else value
+                field = _MOMENT if column.form else _FLOAT
+                value = self.cell(row, column, field, place)
+                values[name] = value.isoformat() if column.form and value is not None else value
                 continue
             raw = self._raw(row, column.path)
             if raw is not _MISSING:
-                self.found.add(column.path)
-                found[name] = self._typed(raw, _given(raw, column, "text"), column)
-        known = {name: value for name, value in found.items() if value is not None}
+                self.read_paths.add(column.path)
+                values[name] = self._typed(raw, _mapped(raw, column, "text"), column)
+        known = {name: value for name, value in values.items() if value is not None}
         return json_text(known) if known else None
 
-    def _typed(self, raw: object, given: Any, column: Column) -> Any:
-        """Give a text the type of its column; what a mapping says, or a typed file, has one."""
-        told = given is not raw or column.path in self.file
-        if told or not self.is_text or not isinstance(given, str):
-            return given
-        return self.evidence.survey(column.path).typed(given)
+    def _typed(self, raw: object, mapped: Any, column: Column) -> Any:
+        """Convert a text to the type of its column; mapped and typed cells have a type already."""
+        has_type = mapped is not raw or column.path in self.file
+        if has_type or not self.is_text or not isinstance(mapped, str):
+            return mapped
+        return self.evidence.survey(column.path).typed(mapped)
 
     # -- records -------------------------------------------------------------------------------
 
     def price(self, row: Row, place: str, report: FileReport) -> Price:
-        """One line of a price sheet."""
+        """Build the price of one row of a price sheet."""
         values: Row = {n: v for n, v in self.constants.items() if n in Price.__struct_fields__}
         for name, column in self.mapping.prices.items():
             values[name] = self.cell(row, column, schema.PRICES[name], place)
-        self._need(values, ("model",), place)
-        forget_negative(values, {c.name: c for c in schema.PRICES.columns}, place, report)
+        self._require(values, ("model",), place)
+        clear_negative(values, {c.name: c for c in schema.PRICES.columns}, place, report)
         values.setdefault("sheet", self.mapping.name)
         return Price(**_pick(values, tuple(values)))
 
     def results(self, row: Row, place: str, report: FileReport) -> list[AnyRecord]:
-        """One row of aggregates: its task and configuration, then a result per metric."""
+        """Build a row's aggregates: task and configuration if new, then a result per metric."""
         values = self.values(row, place)
-        self._need(values, ("task", "model"), place)
+        self._require(values, ("task", "model"), place)
         task, configuration = self._task(values), self._configuration(row, values, place)
         metadata = self.group(row, self.mapping.metadata, place)
-        figures = {
-            metric: self.cell(row, column, _scaled(metric, column), place)
+        values_by_metric = {
+            metric: self.cell(row, column, _metric_field(metric, column), place)
             for metric, column in self.mapping.results.items()
         }
         self._add_up(values)
         key = (configuration.configuration_id, str(values.get("date")), metadata)
         self._repeats[key] = repeat = self._repeats.get(key, -1) + 1
-        if repeat:  # measured again: kept beside the first
-            report.notes["rows that repeat a configuration, kept apart as repeats"] += 1
+        if repeat:  # a second measurement is another result
+            report.notes["rows that repeat a configuration: imported as repeats"] += 1
             metadata = json_text({"repeat": repeat, "of": metadata})
-        made = [
+        results = [
             Result(
                 run_id=self.run_id,
                 configuration_id=configuration.configuration_id,
                 task_id=task.task_id,
                 metric=metric,
-                value=figures[metric],
+                value=values_by_metric[metric],
                 unit=UNITS[column.unit].ours if column.unit else None,
                 n=values.get("n"),
                 date=values.get("date"),
@@ -284,31 +286,31 @@ class RowReader:
             )
             for metric, column in self.mapping.results.items()
         ]
-        return [*self._new(task, configuration), *made]
+        return [*self._unseen(task, configuration), *results]
 
     def trace(self, row: Row, place: str, report: FileReport) -> list[AnyRecord]:
-        """One attempt: its task, item and configuration where they are new, then the trace."""
+        """Build a row's attempt: task, item and configuration if new, then the trace."""
         values = self.values(row, place)
-        self._need(values, ("task", "item", "model"), place)
+        self._require(values, ("task", "item", "model"), place)
         task, configuration = self._task(values), self._configuration(row, values, place)
         metadata = self.group(row, self.mapping.metadata, place)
         scores = (*_scores(values), *self._metrics(row, values, place))
         self._add_up(values)
-        if self._goes_on(row):
-            what = f"{place}: request {values['request_id']!r} goes on in a later row"
-            report.duplicates.add(f"{what}; the last is kept")
+        if self._is_superseded(row):
+            what = f"{place}: request {values['request_id']!r} continues in a later row"
+            report.duplicates.add(f"{what}; the last one is imported")
             return []
         item = Item(task_id=task.task_id, **_pick(values, _ITEM))
         trial = values.get("trial") or 0
         while (key := (configuration.configuration_id, item.item_id, trial)) in self._trials:
             if not self._counts_repeats:
-                what = f"{place}: item {item.item!r}, trial {trial} stands there before"
-                report.duplicates.add(f"{what}; the first is kept")
+                what = f"{place}: item {item.item!r}, trial {trial} occurs twice"
+                report.duplicates.add(f"{what}; the first one is imported")
                 return []
             trial += 1
         self._trials.add(key)
         make_inclusive(values, self.mapping.tokens, place, report)
-        forget_contradictions(values, fields(), place, report)
+        clear_contradictions(values, fields(), place, report)
         report.rows_out += 1
         first = scores[0] if scores and scores[0].metric is None else None
         trace = Trace(
@@ -325,7 +327,7 @@ class RowReader:
             scores=scores,
             energy=_energy(values),
         )
-        return [*self._new(task, item, configuration), trace]
+        return [*self._unseen(task, item, configuration), trace]
 
     def _task(self, values: Row) -> Task:
         scorer = values.get("scorer")
@@ -339,15 +341,15 @@ class RowReader:
         )
 
     def _metrics(self, row: Row, values: Row, place: str) -> Iterator[Score]:
-        """Read the scores on scales of their own; a scale of 0..1 is also a score."""
-        taken = values.get("scorer") or _SCORER
+        """Read the metrics of [metrics]; one with the scale 0..1, higher is better, is a score."""
+        scorer = values.get("scorer") or _SCORER
         for name, column in self.mapping.metrics.items():
-            if name == taken:
+            if name == scorer:
                 raise ImportFormatError(
-                    f"{self.path}, {place}: [metrics] {name} has the name of the scorer; "
-                    "call it another"
+                    f"{self.path}, {place}: [metrics] {name} has the name of the scorer;"
+                    " give it another name"
                 )
-            value = self.cell(row, column, _scaled(name, column), place)
+            value = self.cell(row, column, _metric_field(name, column), place)
             if value is None:
                 continue
             is_share = (column.low, column.high, column.direction) == (0, 1, "higher")
@@ -357,112 +359,114 @@ class RowReader:
                 score=value if is_share else None,
                 metric=value,
                 unit=unit or None,
-                value=_shown(value),
+                value=_number_text(value),
                 scale_low=column.low,
                 scale_high=column.high,
                 direction=column.direction,
             )
 
-    def _new(self, *records: Task | Item | Configuration) -> Iterator[AnyRecord]:
+    def _unseen(self, *records: Task | Item | Configuration) -> Iterator[AnyRecord]:
         for record in records:
             id = getattr(record, f"{type(record).__name__.lower()}_id")
-            if id not in self._told:
-                self._told.add(id)
+            if id not in self._yielded_ids:
+                self._yielded_ids.add(id)
                 yield record
 
-    def _need(self, values: Row, names: tuple[str, ...], place: str) -> None:
+    def _require(self, values: Row, names: tuple[str, ...], place: str) -> None:
         for name in names:
             if values.get(name) in {None, ""}:
                 raise ImportFormatError(
-                    f"{self.path}, {place}: no {name}; mapping {self.mapping.name} must say where "
-                    f"it is, in [columns] or [constants]"
+                    f"{self.path}, {place}: no {name}; mapping {self.mapping.name} must give its"
+                    " column in [columns], or its value in [constants]"
                 )
 
     # -- checks --------------------------------------------------------------------------------
 
     def check_columns(self, names: set[str], *, final: bool) -> None:
-        """Raise where the mapping names a column that the file lacks.
+        """Check that the file has all columns of the mapping.
 
         Args:
             names: columns seen so far.
-            final: whether all rows were seen, so that nested and optional ones are known too.
+            final: whether all rows were seen; before, nested columns may still appear.
+
+        Raises:
+            ImportFormatError: the file lacks a column.
         """
         for field, column in self.mapping.all_columns():
             path = column.path
-            if column.optional or path in self.found or path in self.file:
+            if column.optional or path in self.read_paths or path in self.file:
                 continue
-            beside = path.startswith("^")
-            known = set(self.header) if beside else names
-            bare = path.removeprefix("^")
-            if bare in known or (not final and "." in bare):
+            is_header = path.startswith("^")
+            known = set(self.header) if is_header else names
+            name = path.removeprefix("^")
+            if name in known or (not final and "." in name):
                 continue
-            near = difflib.get_close_matches(bare, known, n=1, cutoff=0.4)
+            near = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
             hint = f"; the nearest name is {near[0]!r}" if near else ""
-            where = "beside its rows" if beside else "in its rows"
+            where = "beside its rows" if is_header else "in its rows"
             raise ImportFormatError(
                 f"mapping {self.mapping.name}: {field} = {path!r}, but {self.path} has no such "
                 f"column {where}{hint}"
             )
 
     def note_unread(self, report: FileReport) -> None:
-        """Note the columns that a user's mapping leaves unread."""
+        """Note the columns that a user's mapping does not read."""
         if self.mapping.is_shipped:
             return
         read = {c.path for _, c in self.mapping.all_columns()}
         read |= {path.partition(".")[0] for path in read}
         unread = sorted(self.columns_seen - read)
         if unread:
-            more = f" and {len(unread) - _LISTED} more" if len(unread) > _LISTED else ""
-            report.notes[f"columns not read: {', '.join(unread[:_LISTED])}{more}"] += 1
+            more = f" and {len(unread) - _MAX_LISTED} more" if len(unread) > _MAX_LISTED else ""
+            report.notes[f"columns not read: {', '.join(unread[:_MAX_LISTED])}{more}"] += 1
 
     def totals(self) -> Iterator[Total]:
-        """Compare each total that the file states with what its rows give, duplicates included."""
+        """Yield each total that the file states with that of its rows, duplicates included."""
         for name, total in self.mapping.totals.items():
             stated = self.cell({}, total.column, _FLOAT, "totals")
             n = self.counts.get(total.of, 0)
             added = self.sums.get(total.of, 0.0)
-            found = {"sum": added, "mean": added / n if n else 0.0, "count": float(n)}[total.how]
+            computed = {"sum": added, "mean": added / n if n else 0.0, "count": float(n)}[total.how]
             if stated is not None:
-                yield Total(name, stated, found, total.tolerance)
+                yield Total(name, stated, computed, total.tolerance)
 
 
 def _numeric(mapping: Mapping) -> frozenset[str]:
-    """The columns that must hold numbers, whose decimal marks speak for the file."""
-    own = [c.path for n, c in mapping.columns.items() if fields()[n].type in {"int", "float"}]
-    prices = [
-        c.path for n, c in mapping.prices.items() if schema.PRICES[n].type in {"int", "float"}
-    ]
+    """Return the columns of numbers, which are evidence for the file's decimal mark."""
+    types = {"int", "float"}
+    number_columns = [c.path for n, c in mapping.columns.items() if fields()[n].type in types]
+    prices = [c.path for n, c in mapping.prices.items() if schema.PRICES[n].type in types]
     figures = [c.path for part in (mapping.metrics, mapping.results) for c in part.values()]
     groups = (mapping.strategy_params, mapping.settings, mapping.metadata)
     amounts = [c.path for part in groups for c in part.values() if c.unit]
-    return frozenset([*own, *prices, *figures, *amounts])
+    return frozenset([*number_columns, *prices, *figures, *amounts])
 
 
 def _named(mapping: Mapping) -> frozenset[str]:
-    """The columns whose cells take the type of their column: keys and parameters."""
+    """Return the columns whose cells get the type of their column: keys and parameters."""
     groups = (mapping.strategy_params, mapping.settings, mapping.metadata)
     item = [column for name, column in mapping.columns.items() if name == "item"]
     return frozenset(c.path for part in (item, *(g.values() for g in groups)) for c in part)
 
 
 def _constant(name: str, value: object, mapping: Mapping) -> Any:
-    """Read what a mapping says of every row, as it would be read from a cell."""
-    ours = fields()[name]
+    """Convert a constant of a mapping as if it were a cell."""
+    field = fields()[name]
     try:
-        return _within(convert(value, ours.type, ours.unit), Column(name), ours)
+        return _check_range(convert(value, field.type, field.unit), Column(name), field)
     except ImportFormatError as error:
         raise ImportFormatError(f"mapping {mapping.name}, [constants] {name}: {error}") from error
 
 
-def _given(raw: object, column: Column, kind: str) -> Any:
-    """Apply what a mapping says of single values; None where a cell is unknown."""
+def _mapped(raw: object, column: Column, kind: str) -> Any:
+    """Apply a column's `map` and `null_if` to a cell; None if it is unknown."""
     if column.values is not None:
         key = NULL if is_null(raw, "text") else cells.text(raw)
         if key not in column.values and key.lower() in {"true", "false"}:
             key = key.lower()
         if key in column.values:
-            given = column.values[key]
-            return None if given == NULL else given
+            value = column.values[key]
+            return None if value == NULL else value
     if is_null(raw, kind):
         return None
     if column.null_if and any(equals(raw, null) for null in column.null_if):
@@ -470,15 +474,15 @@ def _given(raw: object, column: Column, kind: str) -> Any:
     return raw
 
 
-def _within(value: Any, column: Column, ours: schema.Column) -> Any:
-    """Check a value against its scale: 0..1 of our own columns, or the range of a mapped metric.
+def _check_range(value: Any, column: Column, field: schema.Column) -> Any:
+    """Check that a value is within the scale of its field or the range of its metric.
 
     Raises:
-        ImportFormatError: it is outside; the message says how other scales come in.
+        ImportFormatError: the value is outside; the message shows how to import other scales.
     """
     if not isinstance(value, float):
         return value
-    low, high = (0, 1) if ours.unit == "0..1" else (column.low, column.high)
+    low, high = (0, 1) if field.unit == "0..1" else (column.low, column.high)
     if low is not None and low - _ROUNDING <= value < low:
         return float(low)
     if high is not None and high < value <= high + _ROUNDING:
@@ -486,7 +490,7 @@ def _within(value: Any, column: Column, ours: schema.Column) -> Any:
     if (low is None or value >= low) and (high is None or value <= high):
         return value
     name = column.path
-    if ours.unit != "0..1":
+    if field.unit != "0..1":
         ends = f"{'−∞' if low is None else f'{low:g}'} to {'∞' if high is None else f'{high:g}'}"
         raise ImportFormatError(
             f"{value:g} is outside of the range {ends} that the mapping gives it"
@@ -494,20 +498,20 @@ def _within(value: Any, column: Column, ours: schema.Column) -> Any:
     if column.unit:
         raise ImportFormatError(f"{value:g} is outside of 0..1 after {column.unit} → 0..1")
     raise ImportFormatError(
-        f"{value:g} is outside of 0..1; for percentages say "
-        f'{ours.name} = {{ column = "{name}", unit = "percent" }}, '
+        f"{value:g} is outside of 0..1; for percentages set "
+        f'{field.name} = {{ column = "{name}", unit = "percent" }}, '
         "and for points or losses a metric: "
         f'[metrics] points = {{ column = "{name}", range = [0, 100], direction = "higher" }}'
     )
 
 
-def _scaled(name: str, column: Column) -> schema.Column:
-    """The column that a metric is read as."""
+def _metric_field(name: str, column: Column) -> schema.Column:
+    """Return the field that a metric is read as."""
     unit = UNITS[column.unit].ours if column.unit in UNITS else ""
     return schema.Column(name, "float", unit)
 
 
-def _shown(value: float) -> str:
+def _number_text(value: float) -> str:
     return f"{value:.15g}"
 
 
@@ -516,7 +520,7 @@ def _pick(values: Row, names: tuple[str, ...]) -> Row:
 
 
 def _call(values: Row) -> Call:
-    """Build the one call that holds a row's totals, of as many requests as the row has turns."""
+    """Build one call with a row's totals, of as many requests as the row has turns."""
     call: Row = {"tokens_source": "reported", "n_requests": values.get("n_turns") or None}
     return Call(**(call | _pick(values, _CALL)))
 
@@ -530,22 +534,22 @@ def _scores(values: Row) -> Iterator[Score]:
         scorer=values.get("scorer") or _SCORER,
         score=score,
         passed=score >= 1 if passed is None else passed,
-        value=_shown(score),
+        value=_number_text(score),
         answer=values.get("answer"),
         explanation=values.get("explanation"),
     )
 
 
 def _messages(values: Row) -> tuple[Message, ...]:
-    found: list[Message] = []
+    messages: list[Message] = []
     for name, role, kind in _MESSAGES:
         if values.get(name):
             call = 0 if role == "assistant" else None
             text = values[name]
-            found.append(
-                Message(ordinal=len(found), role=role, kind=kind, text=text, call_ordinal=call)
+            messages.append(
+                Message(ordinal=len(messages), role=role, kind=kind, text=text, call_ordinal=call)
             )
-    return tuple(found)
+    return tuple(messages)
 
 
 def _energy(values: Row) -> tuple[EnergyReading, ...]:

@@ -17,12 +17,10 @@ from workbench.sources.report import FileReport
 if TYPE_CHECKING:
     import pyarrow as pa
 
-YAML_LIMIT = 64 * 2**20  # YAML is loaded whole, at about fifty times its size
-ALIAS_RATIO, ALIAS_FREE = (
-    10,
-    100_000,
-)  # values that aliases may make of each that is written, and any number below
-CELL_LIMIT = 2**26
+YAML_LIMIT = 64 * 2**20  # bytes; a loaded YAML file takes about fifty times its size
+ALIAS_FREE = 100_000  # values; up to this number, aliases may repeat values without limit
+ALIAS_RATIO = 10  # above it, aliases may repeat each written value ten times on average
+CELL_LIMIT = 2**26  # bytes
 _SUFFIXES = {
     ".csv": "csv",
     ".tsv": "csv",
@@ -44,14 +42,14 @@ Row = dict[str, Any]
 
 @dataclasses.dataclass(slots=True)
 class Table:
-    """The rows of one file, and what stands beside them.
+    """The rows of one file, and the fields beside them.
 
     Attributes:
         header: fields beside the rows.
         columns: names known before the first row (CSV, Parquet), else None.
         rows: (place in the file, row); the place is for messages.
-        is_text: whether every cell is a text, whatever it means (CSV).
-        delimiter: what stands between the cells of a CSV; "" in other files.
+        is_text: whether all cells are texts, also numbers and flags (CSV).
+        delimiter: the delimiter of a CSV; "" for other files.
     """
 
     header: Row
@@ -61,8 +59,8 @@ class Table:
     delimiter: str = ""
 
 
-def kind_of(path: Path) -> str | None:
-    """Tell the kind of file by its first bytes, and by its name where the bytes do not say."""
+def file_kind(path: Path) -> str | None:
+    """Return the kind of a file by its first bytes, else by its name; None if it is no table."""
     with path.open("rb") as file:
         head = file.read(4096)
     by_name = _SUFFIXES.get(path.suffix.lower())
@@ -81,17 +79,17 @@ def open_table(path: Path, rows_path: str, report: FileReport, *, delimiter: str
 
     Args:
         path: the file.
-        rows_path: where its rows are, in JSON or YAML.
-        report: takes notes, and rows that cannot be read where those are to be passed over.
-        delimiter: of CSV; told by the first line where empty.
+        rows_path: path to the list of rows, in JSON or YAML.
+        report: gets notes, and the rows that cannot be read.
+        delimiter: delimiter of a CSV; "" detects it in the first line.
 
     Raises:
-        ImportFormatError: of no known kind, or broken; the message names file and place.
+        ImportFormatError: the file's kind is unknown, or it is broken.
     """
-    kind = kind_of(path)
+    kind = file_kind(path)
     if kind is None:
         known = ", ".join(sorted(_SUFFIXES))
-        raise ImportFormatError(f"{path} is no table: the files read are {known}")
+        raise ImportFormatError(f"{path} is not a table; the file types that are read: {known}")
     if kind == "csv":
         return _csv(path, report, delimiter)
     readers: dict[str, Callable[[Path, str, FileReport], Table]] = {
@@ -106,19 +104,19 @@ def open_table(path: Path, rows_path: str, report: FileReport, *, delimiter: str
 def _csv(path: Path, report: FileReport, delimiter: str) -> Table:
     csv.field_size_limit(CELL_LIMIT)  # the default of 128 KiB is less than one long answer
     lines = _text_lines(path)
-    names, delimiter, n_lines = _csv_head(path, lines, delimiter)
+    names, delimiter, n_lines = _read_csv_head(path, lines, delimiter)
     reader = csv.reader(lines, delimiter=delimiter, strict=True)
 
     def rows() -> Iterator[tuple[str, Row]]:
         first = start = n_lines + 1
         try:
-            for found in reader:
+            for cells_ in reader:
                 place = f"line {start}"
                 start = reader.line_num + first
-                if len(found) == len(names):
-                    yield place, dict(zip(names, found, strict=True))
-                elif found:
-                    n = f"{len(found)} cells, but the head names {len(names)}"
+                if len(cells_) == len(names):
+                    yield place, dict(zip(names, cells_, strict=True))
+                elif cells_:
+                    n = f"{len(cells_)} cells, but the head names {len(names)}"
                     report.bad_row(f"{path}, {place}: {n}")
         except csv.Error as error:
             raise ImportFormatError(f"{path}, line {start}: {error}") from error
@@ -126,12 +124,12 @@ def _csv(path: Path, report: FileReport, delimiter: str) -> Table:
     return Table({}, tuple(names), rows(), is_text=True, delimiter=delimiter)
 
 
-def _csv_head(path: Path, lines: Iterator[str], delimiter: str) -> tuple[list[str], str, int]:
-    """Read the names of the columns; also the delimiter, and how many lines they took."""
+def _read_csv_head(path: Path, lines: Iterator[str], delimiter: str) -> tuple[list[str], str, int]:
+    """Read the head of a CSV: (names of the columns, delimiter, number of lines read)."""
     head = [next(lines, "")]
     n_before = 0
-    if told := _SEPARATOR.fullmatch(head[0].strip()):  # spreadsheets write it before the names
-        delimiter, head, n_before = delimiter or told[1], [next(lines, "")], 1
+    if separator := _SEPARATOR.fullmatch(head[0].strip()):  # spreadsheets write it before the names
+        delimiter, head, n_before = delimiter or separator[1], [next(lines, "")], 1
     while cells.is_open("".join(head)) and (line := next(lines, None)) is not None:
         head.append(line)
     delimiter = delimiter or cells.delimiter("".join(head))
@@ -146,7 +144,7 @@ def _csv_head(path: Path, lines: Iterator[str], delimiter: str) -> tuple[list[st
 
 
 def _text_lines(path: Path) -> Iterator[str]:
-    """Lines of a UTF-8 file with their ends; a wrong byte is named by its place in the file."""
+    """Yield the lines of a UTF-8 file with their ends; errors name the byte's offset."""
     offset = 0
     with path.open("rb") as file:
         for line in file:
@@ -182,18 +180,18 @@ def _jsonl(path: Path, rows_path: str, report: FileReport) -> Table:
 
 
 def _json(path: Path, rows_path: str, report: FileReport) -> Table:
-    found: memoryview | msgspec.Raw = json_bytes.document(path)
+    value: memoryview | msgspec.Raw = json_bytes.document(path)
     header: Row = {}
     for step in [*filter(None, rows_path.split("."))]:
-        members = json_bytes.decode(_OBJECT, _view(found), str(path), report)
+        members = json_bytes.decode(_OBJECT, _view(value), str(path), report)
         if step not in members:
             raise ImportFormatError(f"{path} has no {step!r}; it has {', '.join(members)}")
-        found = members.pop(step)
-        header |= {k: _small(v, path, report) for k, v in members.items()}
-    if not rows_path and bytes(_view(found)[:64]).lstrip()[:1] == b"{":
-        parts = [msgspec.Raw(_view(found))]  # the file is the record of one attempt
+        value = members.pop(step)
+        header |= {k: _decoded(v, path, report) for k, v in members.items()}
+    if not rows_path and bytes(_view(value)[:64]).lstrip()[:1] == b"{":
+        parts = [msgspec.Raw(_view(value))]  # an object at the root is one row
     else:
-        parts = json_bytes.decode(_LIST, _view(found), f"{path}, {rows_path or 'root'}", report)
+        parts = json_bytes.decode(_LIST, _view(value), f"{path}, {rows_path or 'root'}", report)
 
     def rows() -> Iterator[tuple[str, Row]]:
         for number, part in enumerate(parts):
@@ -209,7 +207,7 @@ def _json(path: Path, rows_path: str, report: FileReport) -> Table:
     return Table(header, None, rows())
 
 
-def _small(raw: msgspec.Raw, path: Path, report: FileReport) -> object:
+def _decoded(raw: msgspec.Raw, path: Path, report: FileReport) -> object:
     return json_bytes.decode(_ANY, _view(raw), str(path), report)
 
 
@@ -218,26 +216,29 @@ def _view(part: memoryview | msgspec.Raw) -> memoryview:
 
 
 def _check_aliases(root: Any, path: Path) -> None:
-    """Refuse aliases that stand for far more than is written, or for what they are part of.
+    """Refuse aliases that multiply the document's size, or that contain themselves.
 
     Args:
-        root: the node of a document, in which an alias is the very node that it names.
+        root: the root node of a document; an alias is the same object as the node it refers to.
         path: the file, for the message.
+
+    Raises:
+        ImportFormatError: the document has such aliases.
     """
-    sizes: dict[int, int] = {}  # of what a node stands for, aliases counted in full
-    begun: set[int] = set()
+    sizes: dict[int, int] = {}  # number of values of a node, with aliases expanded
+    entered: set[int] = set()
     stack = [] if root is None else [root]
     while stack:
         node, parts = stack[-1], _parts(stack[-1])
         if id(node) in sizes:
             stack.pop()
-        elif id(node) in begun:
+        elif id(node) in entered:
             stack.pop()
             sizes[id(node)] = 1 + sum(sizes.get(id(part), 0) for part in parts)
         else:
-            begun.add(id(node))
-            if any(id(part) in begun and id(part) not in sizes for part in parts):
-                raise ImportFormatError(f"{path} has an alias within what it names; not read")
+            entered.add(id(node))
+            if any(id(part) in entered and id(part) not in sizes for part in parts):
+                raise ImportFormatError(f"{path} has an alias that contains itself; not read")
             stack += [part for part in parts if id(part) not in sizes]
     if root is not None and sizes[id(root)] > ALIAS_FREE + ALIAS_RATIO * len(sizes):
         raise ImportFormatError(
@@ -247,7 +248,7 @@ def _check_aliases(root: Any, path: Path) -> None:
 
 
 def _parts(node: Any) -> list[Any]:
-    """Nodes directly in a node of YAML; a mapping holds pairs."""
+    """Return the direct children of a YAML node; those of a mapping are pairs."""
     value = node.value
     if isinstance(value, str):
         return []
@@ -263,21 +264,21 @@ def _yaml(path: Path, rows_path: str, report: FileReport) -> Table:
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)("".join(_text_lines(path)))
     try:
         node = loader.get_single_node()
-        _check_aliases(node, path)  # before anything is made of it: merged mappings are copied
-        found = None if node is None else loader.construct_document(node)
+        _check_aliases(node, path)  # before construction, which copies merged mappings
+        value = None if node is None else loader.construct_document(node)
     except (yaml.YAMLError, RecursionError, ValueError) as error:
-        raise ImportFormatError(f"{path} is no YAML: {error}") from error
+        raise ImportFormatError(f"{path} is not YAML: {error}") from error
     finally:
         loader.dispose()
     header: Row = {}
     for step in [*filter(None, rows_path.split("."))]:
-        if not isinstance(found, dict) or step not in found:
+        if not isinstance(value, dict) or step not in value:
             raise ImportFormatError(f"{path} has no {step!r}")
-        header |= _named({k: v for k, v in found.items() if k != step})
-        found = found[step]
-    if not isinstance(found, list):
-        raise ImportFormatError(f"{path}: {rows_path or 'the root'} is no list of rows")
-    rows = ((f"{rows_path}[{i}]", _as_row(row, str(path))) for i, row in enumerate(found))
+        header |= _with_text_names({k: v for k, v in value.items() if k != step})
+        value = value[step]
+    if not isinstance(value, list):
+        raise ImportFormatError(f"{path}: {rows_path or 'the root'} is not a list of rows")
+    rows = ((f"{rows_path}[{i}]", _as_row(row, str(path))) for i, row in enumerate(value))
     return Table(header, None, rows)
 
 
@@ -289,7 +290,7 @@ def _parquet(path: Path, rows_path: str, report: FileReport) -> Table:
     try:
         file = pq.ParquetFile(path)
     except (pa.ArrowException, OSError) as error:
-        raise ImportFormatError(f"{path} is no Parquet file: {error}") from error
+        raise ImportFormatError(f"{path} is not a Parquet file: {error}") from error
 
     def rows() -> Iterator[tuple[str, Row]]:
         number = 0
@@ -305,14 +306,14 @@ def _parquet(path: Path, rows_path: str, report: FileReport) -> Table:
 
 
 def _readable(batch: "pa.RecordBatch") -> "pa.RecordBatch":
-    """Convert bytes to text, as older writers mark it, and nanoseconds to Python's microseconds."""
+    """Convert bytes to text, because older writers do not mark text, and nanoseconds to micros."""
     import pyarrow as pa
 
-    columns = [_as_python_has_it(column) for column in batch.columns]
+    columns = [_readable_column(column) for column in batch.columns]
     return pa.RecordBatch.from_arrays(columns, names=batch.schema.names)
 
 
-def _as_python_has_it(column: "pa.Array") -> "pa.Array":
+def _readable_column(column: "pa.Array") -> "pa.Array":
     import pyarrow as pa
 
     kind = column.type
@@ -323,7 +324,7 @@ def _as_python_has_it(column: "pa.Array") -> "pa.Array":
     if pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
         try:
             return column.cast(pa.large_string())
-        except pa.ArrowInvalid:  # bytes that are no text
+        except pa.ArrowInvalid:  # the bytes are not UTF-8
             return column
     return column
 
@@ -331,11 +332,11 @@ def _as_python_has_it(column: "pa.Array") -> "pa.Array":
 def _as_row(value: object, where: str) -> Row:
     if not isinstance(value, dict):
         raise ImportFormatError(f"{where}: a row must be an object, not {type(value).__name__}")
-    return _named(value)
+    return _with_text_names(value)
 
 
-def _named(value: dict[Any, Any]) -> Row:
-    """Name columns by texts: a key of YAML may be a number, a flag or a date."""
+def _with_text_names(value: dict[Any, Any]) -> Row:
+    """Convert the names of columns to texts: a key of YAML may be a number, a flag or a date."""
     if all(isinstance(name, str) for name in value):
         return value
     return {str(name): cell for name, cell in value.items()}

@@ -1,4 +1,7 @@
-"""Tables in CSV, JSON, JSONL, YAML or Parquet, read by a mapping; shipped mappings are detected."""
+"""Source of tables in CSV, JSON, JSONL, YAML or Parquet, read with a mapping.
+
+If the user gives no mapping, the shipped ones are tried.
+"""
 
 import fnmatch
 import hashlib
@@ -14,24 +17,24 @@ from workbench.sources.table_rows import Row, open_table
 
 
 class Tables:
-    """Files of rows. Without a mapping, the shipped ones are tried."""
+    """Source of files of rows."""
 
     name = "table"
     title = "CSV, JSON, JSONL, YAML or Parquet rows, with a mapping"
 
     def detect(self, path: Path) -> bool:
-        """Whether a shipped mapping fits the file."""
-        return match(path) is not None
+        """Return whether a shipped mapping matches the file."""
+        return find_mapping(path) is not None
 
     def read(
         self, path: Path, *, report: FileReport, mapping: str | Path | None = None
     ) -> Iterator[AnyRecord]:
-        """Yield the run, then tasks, items and configurations before what refers to them.
+        """Yield the run, then each row's records, each one after those that it refers to.
 
         Raises:
-            ImportFormatError: no mapping fits, or a cell, row or the mapping is wrong.
+            ImportFormatError: no mapping matches, or a cell, row or the mapping is wrong.
         """
-        chosen = load(mapping) if mapping else match(path)
+        chosen = load(mapping) if mapping else find_mapping(path)
         if chosen is None:
             raise ImportFormatError(why_not(path))
         report.format = f"{self.name}:{chosen.name}"
@@ -41,27 +44,27 @@ class Tables:
 SOURCE = Tables()
 
 
-def match(path: Path) -> Mapping | None:
-    """Find the shipped mapping that fits a file."""
-    opened: dict[str, tuple[set[str], set[str]]] = {}
+def find_mapping(path: Path) -> Mapping | None:
+    """Return the shipped mapping that matches a file; None without one."""
+    names_by_path: dict[str, tuple[set[str], set[str]]] = {}
     for mapping in load_shipped():
-        if not named_by(mapping, path):
+        if not matches_name(mapping, path):
             continue
-        if mapping.rows not in opened:
-            opened[mapping.rows] = _names(path, mapping.rows)
-        keys, columns = opened[mapping.rows]
+        if mapping.rows not in names_by_path:
+            names_by_path[mapping.rows] = _names(path, mapping.rows)
+        keys, columns = names_by_path[mapping.rows]
         if columns and set(mapping.keys) <= keys and set(mapping.match_columns) <= columns:
             return mapping
     return None
 
 
-def named_by(mapping: Mapping, path: Path) -> bool:
-    """Whether a file's name is one that the mapping is for."""
+def matches_name(mapping: Mapping, path: Path) -> bool:
+    """Return whether a file's name matches the mapping's patterns."""
     return not mapping.files or any(fnmatch.fnmatch(path.name, f) for f in mapping.files)
 
 
 def _names(path: Path, rows: str) -> tuple[set[str], set[str]]:
-    """Names beside the rows and in the first row; none where there are no such rows."""
+    """Return the names of the fields beside the rows, and those of the first row."""
     try:
         table = open_table(path, rows, FileReport(path))
         first = next(table.rows, None)
@@ -71,11 +74,11 @@ def _names(path: Path, rows: str) -> tuple[set[str], set[str]]:
 
 
 def why_not(path: Path) -> str:
-    """Say what was tried on a file that no mapping fits, and what to do."""
+    """Explain which formats were tried on a file, and what to do."""
     from workbench.sources import sources
 
     formats = ", ".join(s.title for s in sources().values() if s.name != Tables.name)
-    tried = ", ".join(m.name for m in load_shipped())
+    mappings = ", ".join(m.name for m in load_shipped())
     columns = ""
     try:
         table = open_table(path, "", FileReport(path))
@@ -85,10 +88,10 @@ def why_not(path: Path) -> str:
     except (ImportFormatError, OSError):
         columns = ""
     return (
-        f"{path} is of no known format{columns}; tried: {formats}, and the mappings {tried}. "
+        f"{path} is of no known format{columns}; tried: {formats}, and the mappings {mappings}. "
         "To import any table of rows, write a mapping and pass it with --mapping FILE.toml: "
-        "[columns] item = …, model = …, score = … name its columns, [constants] what is the same "
-        "for all rows; workbench import --mapping-help shows the rest"
+        "[columns] item = …, model = …, score = … gives the columns, [constants] the values that "
+        "all rows share; workbench import --mapping-help shows the rest"
     )
 
 
@@ -114,27 +117,27 @@ def _records(path: Path, mapping: Mapping, report: FileReport) -> Iterator[AnyRe
         if table.columns is None:
             reader.columns_seen.update(row)
         try:
-            made = _made(reader, mapping.kind, row, place, report)
+            records = _row_records(reader, mapping.kind, row, place, report)
         except ImportFormatError as error:
             report.bad_row(str(error), error, read=0)
         else:
-            yield from made
+            yield from records
     if report.rows_in:
         reader.check_columns(reader.columns_seen, final=True)
         reader.note_unread(report)
     report.totals += reader.totals()
 
 
-def _made(
+def _row_records(
     reader: RowReader, kind: str, row: Row, place: str, report: FileReport
 ) -> list[AnyRecord]:
-    """Make the records of one row; all of its cells are read before the first one is given."""
+    """Build the records of one row; no record is returned if one of its cells is wrong."""
     if kind == "traces":
         return reader.trace(row, place, report)
-    made: list[AnyRecord] = (
+    records: list[AnyRecord] = (
         [reader.price(row, place, report)]
         if kind == "prices"
         else reader.results(row, place, report)
     )
     report.rows_out += 1
-    return made
+    return records

@@ -1,4 +1,7 @@
-"""Foreign units → ours (s, J, USD, tokens, 0..1), and foreign cells → values of a column's type."""
+"""Units of table cells, and conversion of cells to the type and unit of a column of the store.
+
+The store's units are s, J, W, USD, USD/Mtok, tokens, tokens/s and 0..1.
+"""
 
 import datetime as dt
 from decimal import Decimal
@@ -10,7 +13,10 @@ from workbench.errors import ImportFormatError
 
 
 class Unit(NamedTuple):
-    """A foreign unit: × `times`, ÷ `per` gives `ours`; whole numbers, so that 57 % is 0.57."""
+    """Unit of a file: × `times` ÷ `per` gives the store's unit `ours`.
+
+    The factors are whole numbers, so that 57 % is exactly 0.57.
+    """
 
     times: int
     per: int
@@ -43,24 +49,24 @@ UNITS: dict[str, Unit] = {
     "0..1": Unit(1, 1, "0..1"),
     "tokens/s": Unit(1, 1, "tokens/s"),
 }
-_OURS = Unit(1, 1, "")
+_UNCHANGED = Unit(1, 1, "")
 _MARKS = {"%": "percent", "$": "USD", "US$": "USD", "sec": "s", "\u03bcs": "µs"}
 INT64 = 2**63 - 1
 
 
-def in_ours(number: float, unit: str) -> float:
-    """Turn a number of a foreign unit into ours."""
+def to_stored_unit(number: float, unit: str) -> float:
+    """Convert a number to the store's unit."""
     return number * UNITS[unit].times / UNITS[unit].per
 
 
-class Reading(NamedTuple):
-    """How the cells of a column are written, as far as it must be told.
+class CellFormat(NamedTuple):
+    """Format of the cells of a column.
 
     Attributes:
-        unit: theirs; "" where it is ours already.
-        offset: added after the unit.
+        unit: the unit of the file; "" if it is the store's.
+        offset: number to add after the conversion of the unit.
         mark: the decimal mark of numbers in text.
-        form: of times, as `datetime.strptime` takes it.
+        form: format of times for `datetime.strptime`; "" for the usual formats.
     """
 
     unit: str = ""
@@ -69,16 +75,16 @@ class Reading(NamedTuple):
     form: str = ""
 
 
-PLAIN = Reading()
+PLAIN_FORMAT = CellFormat()
 
 
 def is_null(value: object, kind: str) -> bool:
-    """Whether a cell says nothing: empty, or for all but texts a word that tables use for it."""
+    """Return whether a cell is unknown: empty or, except in texts, a word such as "n/a"."""
     return cells.is_empty(value) if kind in {"text", "json"} else cells.is_unknown(value)
 
 
 def equals(value: object, other: object) -> bool:
-    """Whether a cell is a value that a mapping names: as a number, or as the same text."""
+    """Return whether a cell equals a value in a mapping: as a number, else as a text."""
     if isinstance(value, bool) or isinstance(other, bool):
         return str(value).lower() == str(other).lower()
     try:
@@ -87,89 +93,91 @@ def equals(value: object, other: object) -> bool:
         return str(value) == str(other)
 
 
-def convert(value: object, kind: str, ours: str = "", reading: Reading = PLAIN) -> object:
-    """Turn a cell into the type of one of our columns: text, int, float, bool, time or json.
+def convert(
+    value: object, kind: str, ours: str = "", cell_format: CellFormat = PLAIN_FORMAT
+) -> object:
+    """Convert a cell to the type of a column: text, int, float, bool, time or json.
 
     Args:
         value: the cell; not null.
         kind: the column's type.
         ours: the column's unit.
-        reading: how the cell is written.
+        cell_format: format of the cell.
 
     Raises:
-        ImportFormatError: the cell does not hold one; the caller adds where it stands.
+        ImportFormatError: the cell cannot be converted; the caller adds its place.
     """
     try:
         if kind in {"int", "float"}:
-            return _number(value, kind, ours, reading)
+            return _number(value, kind, ours, cell_format)
         if kind == "bool":
             return cells.flag(value)
         if kind == "time":
-            return _moment(value, reading.form)
+            return _time(value, cell_format.form)
     except (ValueError, OverflowError, OSError) as error:
         shown = repr(value)
         shown = shown if len(shown) <= 80 else f"{shown[:80]}…"
-        raise ImportFormatError(f"{shown} is no {kind}: {error}") from error
+        raise ImportFormatError(f"{shown} is not a value of type {kind}: {error}") from error
     return value if isinstance(value, str) else _text(value)
 
 
-def _number(value: object, kind: str, ours: str, reading: Reading) -> int | float:
-    unit, offset = reading.unit, reading.offset
+def _number(value: object, kind: str, ours: str, cell_format: CellFormat) -> int | float:
+    unit, offset = cell_format.unit, cell_format.offset
     if kind == "float" and ours in {"", "0..1"} and _is_flag(value):
         return float(cells.flag(value))
-    if ours == "s" and (length := _length(value)) is not None:
-        return length + offset
+    if ours == "s" and (duration_s := _duration_s(value)) is not None:
+        return duration_s + offset
     number: int | float
     if isinstance(value, str):
-        number, before, after = cells.quantity(value, reading.mark)
+        number, before, after = cells.quantity(value, cell_format.mark)
         for mark in filter(None, (before, after)):
-            unit = _unit(mark, unit, ours)
+            unit = _choose_unit(mark, unit, ours)
     else:
         number = cells.number(value)
-    times, per, _ = UNITS[unit] if unit else _OURS
+    times, per, _ = UNITS[unit] if unit else _UNCHANGED
     if kind == "float":
         return float(number) * times / per + offset
     return _whole(number, times, per, offset)
 
 
 def _is_flag(value: object) -> bool:
-    """Whether a score is a pass or none in words; 1 and 0 are numbers."""
+    """Whether a score is a flag or a word for one; 1 and 0 are numbers."""
     if isinstance(value, str):
         word = value.strip().lower()
         return word.isalpha() and word in cells.TRUE | cells.FALSE
     return isinstance(value, bool)
 
 
-def _length(value: object) -> float | None:
+def _duration_s(value: object) -> float | None:
     if isinstance(value, dt.timedelta):
         return value.total_seconds()
     return cells.seconds(value) if isinstance(value, str) and ":" in value else None
 
 
-def _unit(mark: str, said: str, ours: str) -> str:
-    """Choose between what a cell says beside its number and what the mapping says of the column."""
-    name = _MARKS.get(mark, mark)
-    if name == "USD" and ours.startswith("USD/"):
-        return said
-    if name not in UNITS or UNITS[name].ours != ours:
+def _choose_unit(mark: str, declared: str, ours: str) -> str:
+    """Return the unit: the one in the cell, which must agree with the one in the mapping."""
+    unit = _MARKS.get(mark, mark)
+    if unit == "USD" and ours.startswith("USD/"):
+        return declared
+    if unit not in UNITS or UNITS[unit].ours != ours:
         msg = f"{mark!r} is no unit of {ours or 'a plain number'}"
         raise ValueError(msg)
-    if name == "percent" and not said:
-        msg = 'a percentage; say so of the column: unit = "percent"'
+    if unit == "percent" and not declared:
+        msg = 'a percentage; set unit = "percent" for the column'
         raise ValueError(msg)
-    if said and UNITS[said] != UNITS[name]:
-        msg = f"it says {mark}, and the mapping says {said}"
+    if declared and UNITS[declared] != UNITS[unit]:
+        msg = f"its unit is {mark}, but the mapping's is {declared}"
         raise ValueError(msg)
-    return name
+    return unit
 
 
-def _moment(value: object, form: str) -> dt.datetime:
+def _time(value: object, form: str) -> dt.datetime:
     try:
         return cells.moment(value, form)
     except ValueError as error:
         if form:
             raise
-        msg = f'{error}; any other is told by format = "%d/%m/%Y"'
+        msg = f'{error}; for other formats set format = "%d/%m/%Y"'
         raise ValueError(msg) from error
 
 
