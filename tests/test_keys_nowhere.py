@@ -12,9 +12,9 @@ from urllib.parse import quote
 
 import pytest
 
-from tests.runner.test_batch import run as run_batches
 from tests.support import ROOT
 from tests.support.batch_stub import Service
+from tests.support.batches import run as run_batches
 from tests.support.runner_stub import DONE, Stub, data, delta, fixed, stream, usage
 from workbench.cli import main
 from workbench.runner.providers import transport

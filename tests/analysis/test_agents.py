@@ -10,6 +10,7 @@ import polars as pl
 import polars.testing
 import pytest
 
+from tests.support.facts import named, rows_of
 from tests.support.making import COT, DIRECT, ITEMS, TASK, run
 from tests.support.making import trace as recorded
 from workbench import analysis, sources
@@ -19,24 +20,7 @@ from workbench.analysis.inputs.text_matching import contains_words
 from workbench.analysis.stats import ratios
 from workbench.errors import AnalysisError
 from workbench.records import Call, Message, ToolCall
-from workbench.schema import VIEWS
 from workbench.store import open_store
-
-DTYPES = {"text": pl.String, "json": pl.String, "int": pl.Int64, "float": pl.Float64}
-DTYPES |= {"bool": pl.Boolean, "time": pl.Datetime("us")}
-
-
-def rows_of(view: str, *rows: dict) -> pl.DataFrame:
-    """Rows of a view; what a row leaves out is unknown."""
-    schema = {c.name: DTYPES[c.type] for c in VIEWS[view].columns}
-    return pl.DataFrame([dict.fromkeys(schema) | row for row in rows], schema=schema)
-
-
-def named(group: str, item: str, trial: int = 0, **more) -> dict:
-    """Who and what a row is about."""
-    about = {"configuration": group, "model": group, "task": "t", "task_id": "t", "item": item}
-    about |= {"item_id": item, "trial": trial, "trace_id": f"{group}/{item}/{trial}"}
-    return about | more
 
 
 def used(group: str, item: str, calls: list[tuple[str, str | None]], passed=True, trial=0, **more):

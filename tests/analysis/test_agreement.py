@@ -11,8 +11,7 @@ import polars.testing
 import pytest
 from scipy import optimize, stats
 
-from tests.analysis.test_agents import named, rows_of
-from tests.analysis.test_evidence import facts, trace
+from tests.support.facts import facts, named, rows_of, trace, wrote
 from workbench import analysis
 from workbench.analysis.families.budgets.markers import echoes, pattern, spaced
 from workbench.analysis.families.evidence.human_difficulty import fisher
@@ -584,13 +583,6 @@ def test_parts_by_difficulty():
 
 
 # --- markers ---
-
-
-def wrote(item: str, text: str | None, passed=True, group="a", **more) -> dict:
-    """A trace that wrote something visible."""
-    return (
-        named(group, item, output_text=text, passed=passed, input="How many legs has a cat") | more
-    )
 
 
 def test_markers_per_hundred_words():

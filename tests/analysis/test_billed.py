@@ -3,7 +3,7 @@
 import polars as pl
 import pytest
 
-from tests.analysis.test_registry import facts
+from tests.support.facts import facts
 from workbench import analysis
 from workbench.errors import AnalysisError
 

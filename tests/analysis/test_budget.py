@@ -5,50 +5,10 @@ import polars as pl
 import polars.testing
 import pytest
 
+from tests.support.facts import facts, levels, tried
 from workbench import analysis, charts
 from workbench.analysis.families.budgets import budget_curve as module
 from workbench.errors import AnalysisError
-from workbench.schema import TRACE_FACTS
-
-DTYPES = {"text": pl.String, "json": pl.String, "int": pl.Int64, "float": pl.Float64}
-DTYPES |= {"bool": pl.Boolean, "time": pl.Datetime("us")}
-SCHEMA = {c.name: DTYPES[c.type] for c in TRACE_FACTS.columns}
-
-
-def facts(*rows: dict) -> pl.DataFrame:
-    """Rows of trace_facts; what a row leaves out is unknown."""
-    return pl.DataFrame([dict.fromkeys(SCHEMA) | row for row in rows], schema=SCHEMA)
-
-
-def tried(item: str, level: int | str | None, passed: bool | None = True, **more) -> dict:
-    """One trace of a model at a budget or an effort."""
-    column = "effort" if isinstance(level, str) else "thinking_budget_tokens"
-    named = {
-        "model": "m",
-        "configuration": f"m {level}",
-        "task": "t",
-        "task_id": "t",
-        column: level,
-    }
-    return named | {"item": item, "item_id": item, "trial": 0, "passed": passed} | more
-
-
-def levels(rates: dict, n_items: int = 100, cost: float = 1.0, **more) -> list[dict]:
-    """Levels with exactly these rates on the same items; the k-th level costs k times as much."""
-    return [
-        tried(
-            str(i),
-            level,
-            i < round(rate * n_items),
-            cost_usd=cost * (k + 1),
-            energy_j=10.0 * (k + 1),
-            output_tokens=100 * (k + 1),
-            **more,
-        )
-        for k, (level, rate) in enumerate(rates.items())
-        for i in range(n_items)
-    ]
-
 
 FOUR = {2000: 0.20, 4000: 0.35, 6000: 0.42, 8000: 0.45}
 

@@ -6,15 +6,13 @@ import polars as pl
 import polars.testing
 import pytest
 
+from tests.support.facts import DTYPES, SCHEMA
 from workbench import analysis, charts
 from workbench.analysis.families.compute import pte as module
 from workbench.analysis.inputs import runtime_coefficients
 from workbench.errors import AnalysisError
-from workbench.schema import CALL_FACTS, TRACE_FACTS
+from workbench.schema import CALL_FACTS
 
-DTYPES = {"text": pl.String, "json": pl.String, "int": pl.Int64, "float": pl.Float64}
-DTYPES |= {"bool": pl.Boolean, "time": pl.Datetime("us")}
-SCHEMA = {c.name: DTYPES[c.type] for c in TRACE_FACTS.columns}
 CALLS = {c.name: DTYPES[c.type] for c in CALL_FACTS.columns}
 
 

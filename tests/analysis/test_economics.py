@@ -8,7 +8,7 @@ import polars as pl
 import polars.testing
 import pytest
 
-from tests.analysis.test_evidence import facts, trace
+from tests.support.facts import facts, trace
 from workbench import analysis
 from workbench.errors import AnalysisError
 

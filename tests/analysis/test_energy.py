@@ -8,20 +8,12 @@ import polars as pl
 import polars.testing
 import pytest
 
+from tests.support.facts import facts
 from workbench import analysis, charts
 from workbench.errors import AnalysisError
-from workbench.schema import TRACE_FACTS
 
-DTYPES = {"text": pl.String, "json": pl.String, "int": pl.Int64, "float": pl.Float64}
-DTYPES |= {"bool": pl.Boolean, "time": pl.Datetime("us")}
-SCHEMA = {c.name: DTYPES[c.type] for c in TRACE_FACTS.columns}
 CARBON = 475.0
 NAMED = ("GPT OSS 120B", "H100", 2, 2048)
-
-
-def facts(*rows: dict) -> pl.DataFrame:
-    """Rows of trace_facts; what a row leaves out is unknown."""
-    return pl.DataFrame([dict.fromkeys(SCHEMA) | row for row in rows], schema=SCHEMA)
 
 
 def trace(item: str, joules: float | None, passed: bool | None = True, group: str = "a", **more):

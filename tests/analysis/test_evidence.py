@@ -10,28 +10,13 @@ import polars as pl
 import polars.testing
 import pytest
 
+from tests.support.facts import facts, trace
 from workbench import analysis
 from workbench.analysis.families.evidence import human_difficulty
 from workbench.analysis.families.evidence.calibration import auc
 from workbench.analysis.stats import bradley_terry, sample_size
 from workbench.analysis.stats.rank_correlation import tau_b
 from workbench.errors import AnalysisError
-from workbench.schema import TRACE_FACTS
-
-DTYPES = {"text": pl.String, "json": pl.String, "int": pl.Int64, "float": pl.Float64}
-DTYPES |= {"bool": pl.Boolean, "time": pl.Datetime("us")}
-SCHEMA = {c.name: DTYPES[c.type] for c in TRACE_FACTS.columns}
-
-
-def facts(*rows: dict) -> pl.DataFrame:
-    """Rows of trace_facts; what a row leaves out is unknown."""
-    return pl.DataFrame([dict.fromkeys(SCHEMA) | row for row in rows], schema=SCHEMA)
-
-
-def trace(group: str, item: str, passed: bool | None, trial: int = 0, **more) -> dict:
-    """One trace of a group on an item."""
-    named = {"configuration": group, "model": group, "task": "t", "task_id": "t", "item": item}
-    return named | {"item_id": item, "trial": trial, "passed": passed, "cost_usd": 0.5} | more
 
 
 def trials(group: str, item: str, n: int, right: int, **more) -> list[dict]:

@@ -6,7 +6,7 @@ import polars as pl
 import pytest
 from scipy import optimize, special
 
-from tests.analysis.test_evidence import facts, trace
+from tests.support.facts import facts, trace
 from workbench import analysis
 from workbench.errors import AnalysisError
 

@@ -1,7 +1,6 @@
 """Steady state, token production and energy by phase: published rows, hand-made windows and
 facilities, methods apart."""
 
-import datetime as dt
 import json
 
 import numpy as np
@@ -9,6 +8,7 @@ import polars as pl
 import polars.testing
 import pytest
 
+from tests.support.facility import FAMILY, published, reading, readings, served
 from tests.support.making import DIRECT, ITEMS, rich_trace, run, trace
 from tests.support.making import TASK as SUMS
 from workbench import analysis, sources
@@ -16,8 +16,6 @@ from workbench.analysis.families.energy.steady_state import Requests, in_flight,
 from workbench.errors import AnalysisError, ConfigError
 from workbench.records import EnergyReading
 from workbench.store import open_store
-
-START = dt.datetime(2026, 1, 1, tzinfo=dt.UTC).replace(tzinfo=None)  # as the store has it
 
 
 def row(result, group: str = "a") -> dict:
@@ -28,35 +26,11 @@ def row(result, group: str = "a") -> dict:
 
 # --- steady state: published figures ---
 
-METRICS = {
-    "energy_per_token_j": "energy_per_token_joules",
-    "energy_per_request_j": "energy_per_request_joules",
-    "power_w": "avg_power_watts",
-    "mean_output_tokens": "avg_output_len",
-    "output_tokens_per_s": "output_throughput_tokens_per_sec",
-    "batch_size": "avg_batch_size",
-    "max_batch_size": "max_num_seqs",
-}
-FAMILY = ("model_id", "gpu_model", "num_gpus", "weight_precision")
-
 
 @pytest.fixture(scope="module")
 def released(shared_data):
     """The 187 rows of the leaderboard."""
     return json.loads((shared_data / "ml_energy" / "gpqa.json").read_text())["configurations"]
-
-
-def published(rows: list[dict], *, without: tuple[str, ...] = ()) -> pl.DataFrame:
-    """Rows of a results table: a metric a row."""
-    return pl.DataFrame(
-        [
-            {"configuration": str(i), "metric": ours, "value": float(r[theirs])}
-            | {c: str(r[c]) for c in FAMILY}
-            for i, r in enumerate(rows)
-            for ours, theirs in METRICS.items()
-            if ours not in without
-        ]
-    )
 
 
 def test_identities_of_the_leaderboard(released):
@@ -166,29 +140,6 @@ def test_larger_batches_fall_with_an_unsteady_one():
 
 
 # --- steady state: our own calls ---
-
-
-def served(n: int = 40, most: int = 4, seconds: float = 2.0, joules: float = 10.0) -> pl.DataFrame:
-    """A server of `most` slots, every request alike: half a second to the first of 100 tokens."""
-    return pl.DataFrame(
-        [
-            {
-                "configuration": "a",
-                "run_id": "r",
-                "item_id": str(i),
-                "call_id": str(i),
-                "role": "subject",
-                "started_at": START + dt.timedelta(seconds=(i // most) * seconds),
-                "ttft_s": 0.5,
-                "e2e_s": seconds,
-                "output_tokens": 100,
-                "energy_j": joules,
-                "error_type": None,
-            }
-            for i in range(n)
-        ],
-        schema_overrides={"error_type": pl.String, "energy_j": pl.Float64},
-    )
 
 
 def test_the_window_opens_with_the_batch_and_closes_before_it_thins_out():
@@ -393,34 +344,6 @@ def test_tokens_are_proportional_to_power():
 
 
 # --- energy by phase ---
-
-
-def reading(item: str, phase: str | None, joules: float | None, **more) -> dict:
-    """A row of energy_facts: 100 prompt tokens, 50 output, 30 of them thinking."""
-    named = {
-        "configuration": "a",
-        "task": "t",
-        "task_id": "t",
-        "item_id": item,
-        "trace_id": item,
-        "call_id": item,
-    }
-    named |= {
-        "device": "gpu:0",
-        "phase": phase,
-        "method": "measured",
-        "energy_j": joules,
-        "role": "subject",
-    }
-    named |= {"input_tokens": 100, "output_tokens": 50, "reasoning_tokens": 30}
-    return named | dict.fromkeys(("full_j", "low_j", "high_j", "trace_error_type")) | more
-
-
-def readings(*rows: dict) -> pl.DataFrame:
-    """Rows of energy_facts."""
-    types = dict.fromkeys(("energy_j", "full_j", "low_j", "high_j"), pl.Float64)
-    types |= {"phase": pl.String, "trace_error_type": pl.String, "reasoning_tokens": pl.Int64}
-    return pl.DataFrame(rows, schema_overrides=types)
 
 
 def phase(result, name: str | None, **more) -> dict:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.analysis.test_registry import facts
+from tests.support.facts import facts
 from workbench import analysis
 
 ASKED = (

@@ -7,7 +7,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from tests.analysis.test_registry import facts
+from tests.support.facts import facts
 from workbench import analysis
 
 # Rows of these are about several groups; a group is a label there: "m1 · direct".

@@ -8,7 +8,7 @@ import polars as pl
 import polars.testing
 import pytest
 
-from tests.analysis.test_evidence import facts, trace
+from tests.support.facts import facts, trace
 from workbench import analysis, hardware
 from workbench.analysis.families.compute.information_capacity import decode_flops
 from workbench.analysis.families.compute.kinetics import decode_positions

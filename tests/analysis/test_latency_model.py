@@ -9,7 +9,7 @@ import polars.testing
 import pytest
 from scipy import optimize
 
-from tests.analysis.test_evidence import facts, trace
+from tests.support.facts import facts, trace
 from workbench import analysis, hardware
 from workbench.analysis.families.latency.latency_model import (
     decoding,

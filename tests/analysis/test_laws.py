@@ -5,7 +5,7 @@ import polars as pl
 import pytest
 from scipy import optimize
 
-from tests.analysis.test_evidence import facts, trace
+from tests.support.facts import facts, trace
 from workbench import analysis
 from workbench.analysis.families.scaling.quantization import bits
 from workbench.analysis.families.scaling.scaling_law import parameters

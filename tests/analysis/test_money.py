@@ -9,19 +9,10 @@ import polars as pl
 import polars.testing
 import pytest
 
+from tests.support.facts import facts
 from workbench import analysis
 from workbench.analysis.stats.rank_correlation import tau_b
 from workbench.analysis.stats.shapley import shapley
-from workbench.schema import TRACE_FACTS
-
-DTYPES = {"text": pl.String, "json": pl.String, "int": pl.Int64, "float": pl.Float64}
-DTYPES |= {"bool": pl.Boolean, "time": pl.Datetime("us")}
-SCHEMA = {c.name: DTYPES[c.type] for c in TRACE_FACTS.columns}
-
-
-def facts(*rows: dict) -> pl.DataFrame:
-    """Rows of trace_facts; what a row leaves out is unknown."""
-    return pl.DataFrame([dict.fromkeys(SCHEMA) | row for row in rows], schema=SCHEMA)
 
 
 def trace(group: str, item: str, passed: bool | None = True, cost: float | None = 1.0, **more):

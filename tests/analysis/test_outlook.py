@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from tests.analysis.test_registry import facts, two_models
+from tests.support.facts import facts, two_models
 from workbench import analysis
 from workbench.analysis.catalogue import sentences, what_would_it_take
 from workbench.analysis.core.declaration import Settles

@@ -8,7 +8,7 @@ import polars as pl
 import polars.testing
 import pytest
 
-from tests.analysis.test_facility import reading, readings, served
+from tests.support.facility import reading, readings, served
 from workbench import analysis, datasets, hardware
 from workbench.slice import Slice
 from workbench.store import demo_store, reference

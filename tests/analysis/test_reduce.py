@@ -9,17 +9,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.support.facts import SCHEMA
 from workbench import analysis
 from workbench.analysis.catalogue import snippets
 from workbench.analysis.core.options import MEASURES
 from workbench.analysis.inputs.panel import build
 from workbench.analysis.inputs.reduce import reduce_items
 from workbench.errors import AnalysisError, SliceError
-from workbench.schema import TRACE_FACTS
 
-DTYPES = {"text": pl.String, "json": pl.String, "int": pl.Int64, "float": pl.Float64}
-DTYPES |= {"bool": pl.Boolean, "time": pl.Datetime("us")}
-SCHEMA = {c.name: DTYPES[c.type] for c in TRACE_FACTS.columns}
 HOSTILE = """it's "quoted"; DROP TABLE trace_facts; -- \\ {x} % 🙂"""
 
 

@@ -11,49 +11,13 @@ import polars as pl
 import polars.testing
 import pytest
 
+from tests.support.facts import SCHEMA, two_models
 from workbench import analysis
 from workbench.analysis import families
 from workbench.analysis.catalogue import registry
 from workbench.analysis.core.declaration import Option
 from workbench.analysis.core.result import plain
 from workbench.errors import AnalysisError
-from workbench.schema import TRACE_FACTS
-
-DTYPES = {"text": pl.String, "json": pl.String, "int": pl.Int64, "float": pl.Float64}
-DTYPES |= {"bool": pl.Boolean, "time": pl.Datetime("us")}
-SCHEMA = {c.name: DTYPES[c.type] for c in TRACE_FACTS.columns}
-
-
-def facts(*rows: dict) -> pl.DataFrame:
-    """Rows of trace_facts; what a row leaves out is unknown."""
-    return pl.DataFrame([dict.fromkeys(SCHEMA) | row for row in rows], schema=SCHEMA)
-
-
-def two_models(n_items: int = 12, trials: int = 2) -> pl.DataFrame:
-    """Two models on the same items; b is dearer and better."""
-    rng = np.random.default_rng(5)
-    return facts(
-        *[
-            {
-                "configuration": model,
-                "model": model,
-                "task": "t",
-                "task_id": "t",
-                "item": str(i),
-                "item_id": f"t{i}",
-                "trial": k,
-                "passed": bool(rng.random() < p),
-                "cost_usd": c * rng.uniform(0.5, 1.5),
-                "reasoning_cost_usd": 0.4 * c,
-                "input_usd_per_mtok": c,
-                "output_usd_per_mtok": 3 * c,
-                "e2e_s": 2.0,
-            }
-            for model, p, c in (("a", 0.4, 0.01), ("b", 0.8, 0.03))
-            for i in range(n_items)
-            for k in range(trials)
-        ]
-    )
 
 
 def test_the_five_analyses_are_found_by_their_files():

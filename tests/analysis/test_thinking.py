@@ -7,19 +7,11 @@ import polars as pl
 import polars.testing
 import pytest
 
+from tests.support.facts import facts
 from workbench import analysis, charts
 from workbench.analysis.stats import quantiles, survival
-from workbench.schema import TRACE_FACTS
 
-DTYPES = {"text": pl.String, "json": pl.String, "int": pl.Int64, "float": pl.Float64}
-DTYPES |= {"bool": pl.Boolean, "time": pl.Datetime("us")}
-SCHEMA = {c.name: DTYPES[c.type] for c in TRACE_FACTS.columns}
 SEEN = np.array([900, 1200, 1500, 2100, 3300, 4800, 2500, 1800], float)
-
-
-def facts(*rows: dict) -> pl.DataFrame:
-    """Rows of trace_facts; what a row leaves out is unknown."""
-    return pl.DataFrame([dict.fromkeys(SCHEMA) | row for row in rows], schema=SCHEMA)
 
 
 def thought(item: str, tokens: int | None, passed: bool | None = True, group: str = "a", **more):

@@ -8,20 +8,13 @@ import polars as pl
 import polars.testing
 import pytest
 
+from tests.support.facts import DTYPES, facts
 from workbench import analysis, charts
 from workbench.analysis.stats import quantiles
-from workbench.schema import CALL_FACTS, TRACE_FACTS
+from workbench.schema import CALL_FACTS
 
-DTYPES = {"text": pl.String, "json": pl.String, "int": pl.Int64, "float": pl.Float64}
-DTYPES |= {"bool": pl.Boolean, "time": pl.Datetime("us")}
-SCHEMA = {c.name: DTYPES[c.type] for c in TRACE_FACTS.columns}
 CALLS = {c.name: DTYPES[c.type] for c in CALL_FACTS.columns}
 START = dt.datetime(2026, 1, 1, tzinfo=dt.UTC).replace(tzinfo=None)  # as the views give times
-
-
-def facts(*rows: dict) -> pl.DataFrame:
-    """Rows of trace_facts; what a row leaves out is unknown."""
-    return pl.DataFrame([dict.fromkeys(SCHEMA) | row for row in rows], schema=SCHEMA)
 
 
 def timed(item: str, e2e: float | None = 2.0, group: str = "a", **more) -> dict:

@@ -9,7 +9,7 @@ import polars as pl
 import polars.testing
 import pytest
 
-from tests.analysis.test_evidence import facts, trace
+from tests.support.facts import facts, trace
 from workbench import analysis
 from workbench.analysis.stats.step_curves import Curve
 from workbench.errors import AnalysisError

@@ -10,11 +10,10 @@ import pytest
 import yaml
 from scipy import stats
 
-from tests.analysis.test_agreement import rows_of, wrote
-from tests.analysis.test_budget import facts as budget_rows
-from tests.analysis.test_budget import levels
-from tests.analysis.test_facility import FAMILY, published
-from tests.analysis.test_worth import counted, facts, row, trace
+from tests.support.facility import FAMILY, published
+from tests.support.facts import facts, levels, row, rows_of, wrote
+from tests.support.facts import facts as budget_rows
+from tests.support.scored_traces import counted, trace
 from workbench import analysis, hardware, sources
 from workbench.analysis.inputs import runtime_coefficients
 from workbench.analysis.stats import intervals, quality_curves, sample_size, survival

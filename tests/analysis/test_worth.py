@@ -8,26 +8,10 @@ import polars as pl
 import polars.testing
 import pytest
 
+from tests.support.facts import facts, row
+from tests.support.scored_traces import counted, trace
 from workbench import analysis
 from workbench.errors import AnalysisError
-from workbench.schema import TRACE_FACTS
-
-DTYPES = {"text": pl.String, "json": pl.String, "int": pl.Int64, "float": pl.Float64}
-DTYPES |= {"bool": pl.Boolean, "time": pl.Datetime("us")}
-SCHEMA = {c.name: DTYPES[c.type] for c in TRACE_FACTS.columns}
-
-
-def facts(*rows: dict) -> pl.DataFrame:
-    """Rows of trace_facts; what a row leaves out is unknown."""
-    return pl.DataFrame([dict.fromkeys(SCHEMA) | row for row in rows], schema=SCHEMA)
-
-
-def trace(group: str, item: str, passed: bool | None = True, cost: float | None = 1.0, **more):
-    """One trace of a group on an item."""
-    named = {"configuration": group, "model": group, "task": "t", "task_id": "t", "item": item}
-    score = None if passed is None else float(passed)
-    named |= {"item_id": item, "trial": 0, "passed": passed, "score": score, "cost_usd": cost}
-    return named | more
 
 
 def many(n_items: int = 30, trials: int = 3, seed: int = 0, **rates: float) -> pl.DataFrame:
@@ -50,13 +34,6 @@ def many(n_items: int = 30, trials: int = 3, seed: int = 0, **rates: float) -> p
             for k in range(trials)
         ]
     )
-
-
-def row(result, **where):
-    """The only row that satisfies a condition."""
-    found = result.frame.filter(**where).rows(named=True)
-    assert len(found) == 1
-    return found[0]
 
 
 # --- summary ---
@@ -475,19 +452,6 @@ def router(shared_data) -> pl.DataFrame:
             trace(name, str(i), r[column] == "True", None)
             for i, r in enumerate(table)
             for name, column in models.items()
-        ]
-    )
-
-
-def counted(both: int, only_a: int, only_b: int, neither: int) -> pl.DataFrame:
-    """Two groups on single-trial items with given agreement."""
-    cells = [(True, True)] * both + [(True, False)] * only_a
-    cells += [(False, True)] * only_b + [(False, False)] * neither
-    return facts(
-        *[
-            trace(g, f"{i:05}", ok)
-            for i, pair in enumerate(cells)
-            for g, ok in zip("ab", pair, strict=True)
         ]
     )
 

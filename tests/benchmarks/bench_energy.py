@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tests.fake_nvml import load
+from tests.support.fake_nvml import load
 from workbench.records import Call
 from workbench.runner.energy.apportion import Spans, apportion
 from workbench.runner.energy.baseline import Baseline, Updates
@@ -91,7 +91,7 @@ def with_fake_library() -> None:
         asyncio.run(meter_share())
         bulk()
         return
-    source = Path(__file__).parents[1] / "fake_nvml" / "fake_nvml.c"
+    source = Path(__file__).parents[1] / "support" / "fake_nvml" / "fake_nvml.c"
     with tempfile.TemporaryDirectory() as folder:
         library = Path(folder) / "libnvidia-ml.so.1"
         subprocess.run(

@@ -14,7 +14,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from tests.runner.test_storm import books  # the checkout is on the path only now
+from tests.support.storm import books  # the checkout is on the path only now
 
 
 def main() -> None:

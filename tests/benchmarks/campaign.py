@@ -31,8 +31,8 @@ from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
-from tests.runner.energy.test_store import old_store  # noqa: E402
 from tests.support import ledger, making  # noqa: E402  # it is a script
+from tests.support.old_stores import old_store  # noqa: E402
 from workbench import schema, spool  # noqa: E402
 from workbench.errors import WorkbenchError  # noqa: E402
 from workbench.records import Call, Message, Run  # noqa: E402

@@ -19,12 +19,12 @@ import pytest
 
 from tests.support import ROOT
 from tests.support.batch_stub import Service, drop, instead, reply_body
+from tests.support.batches import KEY, QUICK, run, task_set
 from tests.support.runner_stub import fixed
-from workbench import scoring, spool
-from workbench.datasets import TaskSet
+from workbench import spool
 from workbench.errors import ConfigError, StoreError
 from workbench.prices import PriceBook
-from workbench.records import Call, Price, Task, Trace
+from workbench.records import Call, Price, Trace
 from workbench.runner import Plan, Stop, Work, batch, collect
 from workbench.runner.batch import Limits
 from workbench.runner.batch.batch_journal import Note, Notes
@@ -34,8 +34,6 @@ from workbench.runner.strategies import get as strategy
 from workbench.spool import SpoolWriter
 from workbench.store import open_store
 
-KEY = "sk-test-0123456789abcdef"
-QUICK = Limits(quiet_s=0.03, most_wait_s=2.0, poll_s=0.01, most_poll_s=0.02)
 ENDPOINTS = ("chat", "responses", "messages")
 CREATE = {
     "chat": ("POST", "/batches"),
@@ -49,71 +47,9 @@ def endpoint(request):
     return request.param
 
 
-def task_set(n=4):
-    items = [
-        scoring.TaskItem(
-            task="sums", item=str(i), input=f"What is {i} + 1?", target=str(i + 1), scorer="numeric"
-        )
-        for i in range(n)
-    ]
-    return TaskSet(Task(task="sums"), items, scoring.get("numeric"), "Answer.")
-
-
 def sums(body, _n=0):
     """Answer the last question rightly."""
     return f"Answer: {int(re.findall(r'([0-9]+) [+] 1', json.dumps(body))[-1]) + 1}"
-
-
-def run(
-    folder,
-    stub,
-    endpoint,
-    run_id="r1",
-    *,
-    n=4,
-    strategies=("direct",),
-    limits=QUICK,
-    stop_when=None,
-    **given,
-):
-    """Collect in batches; returns the report, and what was said at the end of batches that are
-    left."""
-    plan = Plan(
-        **{
-            "models": ("m",),
-            "tasks": ("sums",),
-            "strategies": strategies,
-            "endpoint": endpoint,
-            "base_url": stub.url,
-            "provider": "acme",
-            "max_tokens": 50,
-            "concurrency": 50,
-            "retries": 3,
-            "batch": True,
-        }
-        | given
-    )
-    work = Work(plan, [task_set(n)], [strategy(s) for s in strategies])
-
-    async def go():
-        http = registry.make(endpoint, stub.url, name="acme", api_key=KEY, timeout_s=5.0)
-        batches = batch.make(http, folder, limits=limits)
-        with SpoolWriter(folder, run_id) as writer:
-            task = asyncio.create_task(collect(plan, spool=writer, work=work, provider=batches))
-            while stop_when is not None and not task.done():
-                if stop_when(batches):
-                    task.cancel()
-                    break
-                await asyncio.sleep(0.01)
-            try:
-                report = await task
-            except asyncio.CancelledError:
-                report = None
-            left = batches.left_running()
-            await batches.aclose()
-        return report, left
-
-    return asyncio.run(go())
 
 
 def sent(batches):
@@ -433,7 +369,7 @@ import asyncio, json, os, signal, sys
 from pathlib import Path
 sys.path.insert(0, os.getcwd())
 import pytest
-from tests.runner import test_batch
+from tests.support import batches
 from workbench import spool
 from workbench.runner.batch import batch_client, batch_journal
 from workbench.runner.batch.openai import OpenAIBatches
@@ -468,7 +404,7 @@ for line in sys.stdin:
         at(given["moment"])
         server, strategies = There(given["url"]), tuple(given["strategies"])
         folder, run_id = Path(given["folder"]), given["run_id"]
-        report, _ = test_batch.run(
+        report, _ = batches.run(
             folder, server, given["endpoint"], run_id, strategies=strategies
         )
         os._exit(0 if report.failed == 0 else 3)

@@ -14,8 +14,8 @@ from collections import Counter
 
 import pytest
 
-from tests.runner.test_collect import answer, make, records, task_set
 from tests.support import ROOT
+from tests.support.launches import answer, make, records, task_set
 from tests.support.runner_stub import Stub
 from workbench import spool
 from workbench.records import Call, Trace

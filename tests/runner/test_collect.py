@@ -5,77 +5,23 @@ import asyncio
 import datetime as dt
 import gc
 import json
-import re
 
 import pytest
 
+from tests.support.launches import answer, make, records, run, task_set
 from tests.support.runner_stub import DONE, Stub, data, delta, fixed, reply_pieces, stream, usage
-from workbench import scoring, spool
+from workbench import spool
 from workbench.datasets import Example, TaskSet
 from workbench.errors import ConfigError, StoreError
-from workbench.records import Attempt, Configuration, Item, Run, Task, Trace
+from workbench.records import Attempt, Configuration, Item, Run
 from workbench.runner import Plan, Stop, Work, collect, expand
 from workbench.runner.attempts.session import Outcome
 from workbench.runner.execution import launch
 from workbench.runner.execution.worker_pool import WorkerPool
 from workbench.runner.planning.plan import seed_of
-from workbench.runner.strategies import get as strategy
 from workbench.spool import SpoolWriter
 
 KEY = "sk-test-0123456789abcdef"
-
-
-def task_set(n=3, name="sums"):
-    items = [
-        TaskItem(
-            task=name,
-            item=str(i),
-            input=f"What is {i} + 1?",
-            target=str(i + 1),
-            scorer="numeric",
-            difficulty=float(i),
-        )
-        for i in range(n)
-    ]
-    return TaskSet(Task(task=name), items, scoring.get("numeric"), "Answer.")
-
-
-TaskItem = scoring.TaskItem
-
-
-def make(url, *, tasks=None, strategies=("direct",), **settings):
-    tasks = tasks or [task_set()]
-    settings = {"models": ("m",), "concurrency": 4, "retries": 0} | settings
-    plan = Plan(tasks=tuple(t.name for t in tasks), strategies=strategies, base_url=url, **settings)
-    return plan, Work(plan, tasks, [strategy(s) for s in strategies])
-
-
-def run(folder, url, run_id="r1", options=None, **settings):
-    """Collect once; returns the report."""
-    plan, work = make(url, **settings)
-    with SpoolWriter(folder, run_id) as writer:
-        return asyncio.run(collect(plan, spool=writer, work=work, **(options or {})))
-
-
-def records(folder, kind=Trace, run_id=None):
-    found = [
-        r
-        for s in spool.segments(folder)
-        for r in spool.read_segment(s.path).records
-        if isinstance(r, kind)
-    ]
-    return [r for r in found if run_id in {None, getattr(r, "run_id", None)}]
-
-
-def answer(seen):
-    """Answer sums rightly."""
-    number = int(re.findall(r"(\d+) \+ 1", seen.body.decode())[-1]) + 1
-    return stream(
-        delta(f" {number}"),
-        delta(finish="stop"),
-        usage(prompt_tokens=20, completion_tokens=2, total_tokens=22),
-        DONE,
-    )
 
 
 def test_every_attempt_is_made_once_and_scored(tmp_path):

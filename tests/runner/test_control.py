@@ -4,24 +4,21 @@ runs."""
 import asyncio
 import json
 import os
-import re
 import signal
 import subprocess
 import sys
 import textwrap
-import threading
 import time
 from pathlib import Path
 
 import msgspec
 import pytest
 
-from tests.runner.test_collect import make, records, run
 from tests.support import ROOT
-from tests.support.runner_stub import DONE, Stub, delta, fixed, stream, usage
+from tests.support.control import Launch, Server, until
+from tests.support.launches import records, run
 from workbench.errors import ConfigError
 from workbench.records import Run
-from workbench.runner import collect
 from workbench.runner.control import protocol
 from workbench.runner.control.protocol import (
     Cancel,
@@ -36,7 +33,7 @@ from workbench.runner.control.protocol import (
 )
 from workbench.runner.execution import controller
 from workbench.runner.execution.controller import Pilot
-from workbench.spool import SpoolWriter, is_settled
+from workbench.spool import is_settled
 
 
 @pytest.fixture(autouse=True)
@@ -44,85 +41,6 @@ def _quick(monkeypatch):
     """Look at the folder fifty times a second, so that no test waits for it."""
     monkeypatch.setattr(controller, "POLL_S", 0.02)
     monkeypatch.setattr(controller, "PUBLISH_S", 0.05)
-
-
-def until(test, timeout_s=60.0):
-    """Wait until something holds, and return it."""
-    due = time.monotonic() + timeout_s
-    while not (found := test()):
-        assert time.monotonic() < due, "it never came true"
-        time.sleep(0.005)
-    return found
-
-
-class Server(Stub):
-    """Answers a question once it is let: `open` lets all, `allow` some."""
-
-    def __init__(self):
-        super().__init__(self.answer)
-        self.gate, self.allowed = threading.Event(), 0
-        self.fail = set()  # numbers of items that are answered with a refusal
-
-    def answer(self, seen):
-        return self.steps(int(re.findall(r"(\d+) \+ 1", seen.body.decode())[-1]))
-
-    def steps(self, number):
-        while not self.gate.is_set() and self.allowed <= 0:
-            yield 0.005
-        self.allowed -= 1
-        if number in self.fail:
-            yield from fixed(400, b'{"error": {"message": "refused"}}')
-            return
-        counts = usage(prompt_tokens=20, completion_tokens=2, total_tokens=22)
-        yield from stream(delta(f" {number + 1}"), delta(finish="stop"), counts, DONE)
-
-
-class Launch:
-    """A collection in a thread of its own."""
-
-    def __init__(self, folder, url, run_id="r1", *, price=None, pilot=None, **settings):
-        self.folder, self.run_id = folder, run_id
-        self.plan, self.work = make(url, **settings)
-        self.price, self.pilot = price, pilot
-        self.report = self.error = None
-        self.thread = threading.Thread(target=self._run, daemon=True)
-
-    def _run(self):
-        with SpoolWriter(self.folder, self.run_id) as writer:
-            try:
-                self.report = asyncio.run(
-                    collect(
-                        self.plan, spool=writer, work=self.work, price=self.price, pilot=self.pilot
-                    )
-                )
-            except Exception as error:  # noqa: BLE001  # told by the test's own thread
-                self.error = error
-
-    def __enter__(self):
-        self.thread.start()
-        until(lambda: self.thread.is_alive() and live_runs(self.folder))
-        return self
-
-    def __exit__(self, *_):
-        if self.thread.is_alive() and protocol.is_live(
-            protocol.control_dir(self.folder) / self.run_id
-        ):
-            send(self.folder, self.run_id, Stop(now=True))
-        self.thread.join(10)
-        assert not self.thread.is_alive()
-        assert self.error is None
-
-    def tell(self, command):
-        return send(self.folder, self.run_id, command)
-
-    @property
-    def state(self):
-        return protocol.state_of(self.folder, self.run_id)
-
-    def end(self):
-        self.thread.join(10)
-        assert self.error is None
-        return self.report
 
 
 def test_a_run_says_how_it_stands(tmp_path):
@@ -208,8 +126,9 @@ def test_concurrency_goes_up_and_down(tmp_path):
         server.allowed = 7
         until(lambda: launch.state.done == 7)
         until(lambda: server.n == 8)
-        time.sleep(0.1)
-        assert (server.n, launch.state.in_flight) == (8, 1)
+        until(lambda: launch.state.in_flight == 1)
+        time.sleep(0.1)  # in which a further one would have begun
+        assert server.n == 8
         server.gate.set()
 
         assert launch.end().collected == 30
@@ -225,8 +144,9 @@ def test_fewer_at_once_while_paused_are_fewer_after_it(tmp_path):
         launch.tell(Retune(concurrency=2))
         launch.tell(Resume())
         until(lambda: server.n == 8)
-        time.sleep(0.1)
-        assert (server.n, launch.state.in_flight) == (8, 2)
+        until(lambda: launch.state.in_flight == 2)
+        time.sleep(0.1)  # in which a further one would have begun
+        assert server.n == 8
         server.gate.set()
 
         assert (launch.end().collected, launch.report.left) == (30, 0)
@@ -497,7 +417,7 @@ LAUNCHER = """
 import asyncio, sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[3])
-from tests.runner.test_collect import make
+from tests.support.launches import make
 from workbench.runner import collect
 from workbench.spool import SpoolWriter
 plan, work = make(sys.argv[1], concurrency=2)

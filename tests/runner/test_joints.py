@@ -12,8 +12,8 @@ import typing
 
 import pytest
 
-from tests.runner.test_collect import answer, make, records, run, task_set
-from tests.runner.test_control import Launch, Server, until
+from tests.support.control import Launch, Server, until
+from tests.support.launches import answer, make, records, run, task_set
 from tests.support.runner_stub import DONE, Stub, delta, fixed, stream, usage
 from workbench.cli import collect as cli_collect
 from workbench.cli.estimates import pricer

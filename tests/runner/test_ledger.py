@@ -6,7 +6,7 @@ from collections import Counter
 
 import pytest
 
-from tests.runner.test_collect import answer, make, records, run, task_set
+from tests.support.launches import answer, make, records, run, task_set
 from tests.support.runner_stub import (
     CLOSE,
     DONE,

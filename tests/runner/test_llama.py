@@ -6,6 +6,7 @@ import math
 
 import pytest
 
+from tests.support.chat import CHAT
 from workbench import scoring, spool
 from workbench.datasets import TaskSet
 from workbench.records import Task, Trace
@@ -25,13 +26,6 @@ def ask(url, *requests):
             await provider.aclose()
 
     return asyncio.run(run())
-
-
-CHAT = Request(
-    model="smollm2",
-    messages=({"role": "user", "content": "What is the capital of France? Answer in one word."},),
-    sampling={"max_tokens": 8, "temperature": 0.0},
-)
 
 
 def test_usage_equals_the_server_s_own_timings(llama):

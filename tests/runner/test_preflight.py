@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from tests.runner.test_collect import make, task_set
+from tests.support.launches import make, task_set
 from workbench.runner.planning import history as store_history
 from workbench.runner.planning.history import MEASURES
 from workbench.runner.planning.preflight import Preflight, estimate

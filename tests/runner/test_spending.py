@@ -6,10 +6,9 @@ import datetime as dt
 
 import pytest
 
-from tests.runner.limits.test_collect import answer
-from tests.runner.test_collect import make, task_set
-from tests.runner.test_journal import Chain, Killed, Server
 from tests.support import runner_stub as stub
+from tests.support.chains import Chain, Killed, Server
+from tests.support.launches import answer, make, task_set
 from workbench.cli import main
 from workbench.cli.estimates import spent_of
 from workbench.records import Call, EnergyBalance, Price, Run

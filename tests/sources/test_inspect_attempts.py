@@ -9,7 +9,7 @@ import duckdb
 import polars as pl
 import pytest
 
-from tests.sources.test_inspect import (
+from tests.support.inspect_logs import (
     HEADER,
     PLAN,
     SPEC,

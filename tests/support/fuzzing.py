@@ -478,7 +478,7 @@ def _provider(endpoint: str) -> Any:
 
 
 def _archives() -> tuple[bytes, ...]:
-    from tests.sources import test_inspect as logs
+    from tests.support import inspect_logs as logs
 
     found = []
     with tempfile.TemporaryDirectory() as folder:

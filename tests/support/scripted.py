@@ -6,7 +6,7 @@ import random
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from tests.runner.strategies.test_strategies import ITEM, task_set
+from tests.support.script import ITEM, task_set
 from workbench import datasets
 from workbench.errors import ProviderError, ProviderUnavailable
 from workbench.records import Call

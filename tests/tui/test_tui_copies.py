@@ -17,6 +17,8 @@ from polars.testing import assert_frame_equal
 from textual.pilot import Pilot
 from textual.widgets import Input
 
+from tests.support.screens import opened, press, settle, write
+from tests.support.tui_records import everything
 from workbench import analysis
 from workbench import records as r
 from workbench.analysis.catalogue import forms
@@ -32,9 +34,6 @@ from workbench.tui.runs import RunsScreen
 from workbench.tui.sql import SqlScreen
 from workbench.tui.trace import TraceScreen
 from workbench.tui.traces import TracesScreen
-
-from .conftest import everything
-from .test_tui_screens import opened, press, settle, write
 
 Rows = Sequence[Mapping[str, Any]]
 

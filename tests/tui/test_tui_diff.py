@@ -9,6 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from textual.widgets import Static
 
+from tests.support.screens import Begun, cells, opened, press, shown
+from tests.support.tui_records import STRATEGIES, agent
 from workbench.store import open_store
 from workbench.tui.diff import DiffScreen
 from workbench.tui.trace import TraceScreen
@@ -18,10 +20,6 @@ from workbench.tui.widgets import message_diff
 from workbench.tui.widgets.conversation import Entry
 from workbench.tui.widgets.message_diff import first_difference, marks, pairs, stretches, unlike
 from workbench.tui.wrapping import wrap
-
-from .conftest import STRATEGIES, Begun, agent
-from .test_tui_hostile import cells
-from .test_tui_screens import opened, press, shown
 
 KIND = {"s": "system", "u": "user", "t": "thinking", "c": "tool", "r": "result", "a": "answer"}
 

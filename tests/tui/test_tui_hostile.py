@@ -5,8 +5,8 @@ import time
 from pathlib import Path
 
 import pytest
-from rich.segment import Segment
 
+from tests.support.screens import cells, opened, press, settle
 from workbench import records as r
 from workbench.store import open_store
 from workbench.tui.app import WorkbenchApp
@@ -17,8 +17,6 @@ from workbench.tui.trace import TraceScreen
 from workbench.tui.trace_choice import ChoiceScreen
 from workbench.tui.traces import TracesScreen
 from workbench.tui.widgets.facets import Facets
-
-from .test_tui_screens import opened, press, settle
 
 EVIL = (
     "[red]\x1b]52;c;ZXZpbA==\x07\x1b[2J\u202egnp\u200b\r\n\x9b31m[/]\U000e0041 ' \" \\ % $x {y} 🇬🇧é"
@@ -104,13 +102,6 @@ def hostile() -> list[r.AnyRecord]:
                 ),
             ]
     return found
-
-
-def cells(app: WorkbenchApp) -> str:
-    """Everything that the terminal would get of the screen, control sequences of Textual's own
-    aside."""
-    strips = app.screen._compositor.render_strips()
-    return "\n".join("".join(s.text for s in strip if isinstance(s, Segment)) for strip in strips)
 
 
 def assert_harmless(app: WorkbenchApp) -> str:

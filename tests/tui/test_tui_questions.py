@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from textual.widgets import Input, Static
 
+from tests.support.screens import opened, press, settle, shown, until, write
 from workbench import records as r
 from workbench.errors import StoreError
 from workbench.store import Cancel, Store, open_store
@@ -28,8 +29,6 @@ from workbench.tui.traces import TracesScreen
 from workbench.tui.widgets.facets import Facet, Facets
 from workbench.tui.widgets.rows import PAGE
 from workbench.tui.widgets.scatter import Scatter
-
-from .test_tui_screens import opened, press, settle, shown, until, write
 
 ITEMS = 20
 

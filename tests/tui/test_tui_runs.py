@@ -14,8 +14,9 @@ from rich.console import Console
 from textual.pilot import Pilot
 from textual.widgets import Input, Static
 
-from tests.runner import test_control as control
-from tests.runner.test_control import Launch
+from tests.support import control
+from tests.support.control import Launch
+from tests.support.screens import Begun, opened, press, shown, until
 from workbench import records as r
 from workbench.runner.control.protocol import Retune, RunState
 from workbench.runner.execution import controller as collector
@@ -28,9 +29,6 @@ from workbench.tui.explore import ExploreScreen
 from workbench.tui.run_controls import ConfirmScreen, RetuneScreen
 from workbench.tui.runs import RunsScreen
 from workbench.tui.traces import TracesScreen
-
-from .conftest import Begun
-from .test_tui_screens import opened, press, shown, until
 
 NOW = dt.datetime(2026, 10, 1, 12, 0, 10, tzinfo=dt.UTC)
 

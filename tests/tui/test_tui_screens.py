@@ -4,14 +4,15 @@ import asyncio
 import csv
 import io
 import threading
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from textual.pilot import Pilot
 from textual.widgets import Input, Static
 
+from tests.support.screens import opened, press, settle, shown, until, write
+from tests.support.tui_records import everything
 from workbench.errors import QueryCancelled
 from workbench.store import open_store
 from workbench.tui.app import WorkbenchApp
@@ -21,7 +22,7 @@ from workbench.tui.copying import CopyScreen
 from workbench.tui.empty import EmptyScreen
 from workbench.tui.explore import ExploreScreen
 from workbench.tui.help import HelpScreen
-from workbench.tui.queries import QueryMixin, always_current
+from workbench.tui.queries import always_current
 from workbench.tui.saved_slices import NameScreen
 from workbench.tui.sql import SqlScreen
 from workbench.tui.trace import TraceScreen
@@ -29,62 +30,6 @@ from workbench.tui.traces import TracesScreen
 from workbench.tui.widgets.facets import Facets
 from workbench.tui.widgets.grid import Grid
 from workbench.tui.widgets.scatter import Scatter
-
-from .conftest import everything
-
-
-async def settle(pilot: Pilot[None]) -> None:
-    """Wait until no screen waits for an answer or for a typing pause."""
-    for _ in range(300):
-        await pilot.pause()
-        screens = [s for s in pilot.app.screen_stack if isinstance(s, QueryMixin)]
-        if not any(s.is_busy for s in screens):
-            return
-        await pilot.pause(0.01)
-
-
-async def until(pilot: Pilot[None], is_so: Callable[[], object]) -> None:
-    """Let the app go on until something holds, a minute or more."""
-    for _ in range(3000):
-        if is_so():
-            return
-        await pilot.pause(0.02)
-    raise AssertionError("it never came true")
-
-
-@asynccontextmanager
-async def opened(
-    app: WorkbenchApp, size: tuple[int, int] = (100, 30)
-) -> AsyncIterator[Pilot[None]]:
-    """Run the app until its first screen has everything."""
-    async with app.run_test(size=size) as pilot:
-        await pilot.pause(0.05)
-        while app.opened is None and not isinstance(app.screen, EmptyScreen):
-            await pilot.pause(0.02)
-        await settle(pilot)
-        yield pilot
-
-
-async def press(pilot: Pilot[None], *keys: str) -> None:
-    """Press keys one by one, each after the answers to the one before."""
-    for key in keys:
-        await pilot.press(key)
-        await settle(pilot)
-
-
-async def write(pilot: Pilot[None], text: str, *keys: str) -> None:
-    """Type into the slice bar, then press keys."""
-    pilot.app.screen.bar.input.focus()
-    pilot.app.screen.bar.input.value = text
-    pilot.app.screen.bar.input.cursor_position = len(text)
-    await settle(pilot)
-    await press(pilot, *keys)
-
-
-def shown(widget: Static) -> str:
-    """The text of a static."""
-    return str(widget.render())
-
 
 # -- the first screen ------------------------------------------------------------------------------
 

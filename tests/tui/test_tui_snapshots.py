@@ -5,10 +5,9 @@ from pathlib import Path
 import pytest
 from textual.pilot import Pilot
 
+from tests.support.screens import settle, until
 from workbench.tui.app import WorkbenchApp
 from workbench.tui.empty import EmptyScreen
-
-from .test_tui_screens import settle, until
 
 SMALL, LARGE = (80, 24), (120, 40)
 KEYS: dict[str, tuple[str, ...]] = {

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.screens import opened, settle
+from tests.support.tui_records import agent
 from workbench import records as r
 from workbench.store import open_store
 from workbench.tui.app import WorkbenchApp
@@ -13,9 +15,6 @@ from workbench.tui.conversation_entries import EntryBuilder
 from workbench.tui.diff import DiffScreen
 from workbench.tui.trace import TraceScreen
 from workbench.tui.widgets.conversation import Entry
-
-from .conftest import agent
-from .test_tui_screens import opened, settle
 
 Said = tuple[str, str, str, int | None, int | None]  # role, kind, text, call, tool call
 EXAMPLES: list[Said] = [

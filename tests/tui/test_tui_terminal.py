@@ -14,9 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.tui_records import everything
 from workbench.store import open_store
-
-from .conftest import everything
 
 MODES_ON = ("\x1b[?1049h", "\x1b[?1003h", "\x1b[?25l", "\x1b[?2004h")
 MODES_OFF = {

@@ -4,9 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.screens import opened, press, settle
 from workbench.tui.app import WorkbenchApp
-
-from .test_tui_screens import opened, press, settle
 
 KEYS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {  # there, and back to the first screen
     "explore": (("down", "m"), ("m", "up")),

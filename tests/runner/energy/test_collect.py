@@ -12,10 +12,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.fake_nvml import load
 from tests.support import ROOT
+from tests.support.fake_nvml import load
 
-SOURCE = ROOT / "tests" / "fake_nvml" / "fake_nvml.c"
+SOURCE = ROOT / "tests" / "support" / "fake_nvml" / "fake_nvml.c"
 pytest.importorskip("zeus", reason="zeus is not installed: pip install 'trace-workbench[energy]'")
 
 # a process of its own, as NVML is looked for when the first one starts
@@ -25,7 +25,7 @@ from pathlib import Path
 
 sys.path.insert(0, sys.argv[1])
 from tests.support.runner_stub import Stub
-from tests.runner.test_collect import answer, make
+from tests.support.launches import answer, make
 from workbench.runner import collect
 from workbench.runner.energy import watch
 from workbench.spool import SpoolWriter

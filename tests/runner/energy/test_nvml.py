@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.fake_nvml import load
 from tests.support import ROOT
+from tests.support.fake_nvml import load
 
-SOURCE = ROOT / "tests" / "fake_nvml" / "fake_nvml.c"
+SOURCE = ROOT / "tests" / "support" / "fake_nvml" / "fake_nvml.c"
 pytest.importorskip("zeus", reason="zeus is not installed: pip install 'trace-workbench[energy]'")
 Play = Callable[..., dict[str, Any]]
 
@@ -56,7 +56,7 @@ def play(library: Path, tmp_path: Path) -> Play:
             around["LD_LIBRARY_PATH"] = str(library)
         clock.write_bytes(np.float64(1000.0).tobytes())
         done = subprocess.run(
-            [sys.executable, "-m", "tests.fake_nvml.drive"],
+            [sys.executable, "-m", "tests.support.fake_nvml.drive"],
             check=False,
             text=True,
             timeout=120,

@@ -7,13 +7,13 @@ import duckdb
 import polars as pl
 import pytest
 
-from tests.support import ROOT, making
-from workbench import datasets, schema, spool
+from tests.support import making
+from tests.support.old_stores import old_store
+from workbench import schema, spool
 from workbench.errors import ImportFormatError
 from workbench.records import Call, EnergyBalance, EnergyReading
 from workbench.store import Store, open_store
 
-LAYOUT_1 = ROOT / "tests" / "layouts" / "layout_1.sql"
 BALANCE = EnergyBalance(
     run_id="run-1",
     device="gpu:0",
@@ -34,18 +34,6 @@ BALANCE = EnergyBalance(
     n_calls=2,
     note="a note",
 )
-
-
-def old_store(folder: Path) -> Path:
-    """A store that version 0.1 made, with the sample traces as that version exported them."""
-    path = folder / "old.duckdb"
-    with duckdb.connect(str(path)) as connection:
-        connection.execute(LAYOUT_1.read_text())
-        for file in sorted(datasets.sample_traces_dir().glob("*.parquet")):
-            known = connection.execute(f"DESCRIBE FROM {file.stem}").fetchall()
-            columns = ", ".join(f'"{row[0]}"' for row in known)
-            connection.execute(f"INSERT INTO {file.stem} SELECT {columns} FROM '{file}'")
-    return path
 
 
 def test_an_old_store_is_brought_up_and_keeps_every_row(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 import pytest
 
-from tests.fake_nvml.virtual import VirtualTime
+from tests.support.fake_nvml.virtual import VirtualTime
 from workbench.records import Call, EnergyBalance, EnergyReading
 from workbench.runner.energy.meters import CounterMeter, Device, RaplZone, Reading, open_meter
 from workbench.runner.energy.watch import Watch

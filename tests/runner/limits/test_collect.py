@@ -7,7 +7,8 @@ import re
 
 import pytest
 
-from tests.support.runner_stub import DONE, Stub, data, delta, fixed, stream, usage
+from tests.support.launches import answer, number
+from tests.support.runner_stub import Stub, data, fixed
 from workbench import scoring, spool
 from workbench.datasets import TaskItem, TaskSet
 from workbench.errors import ConfigError
@@ -34,16 +35,6 @@ def run(folder, url, n=20, *, strategies=("direct",), run_id="r1", options=None,
         report = asyncio.run(collect(plan, spool=writer, work=work, **(options or {})))
     records = [r for s in spool.segments(folder) for r in spool.read_segment(s.path).records]
     return report, [r for r in records if isinstance(r, Trace) and r.run_id == run_id]
-
-
-def number(seen):
-    return int(re.findall(r"(\d+) \+ 1", seen.body.decode())[-1])
-
-
-def answer(seen):
-    """Answer a sum with 20 tokens in and 2 out."""
-    told = usage(prompt_tokens=20, completion_tokens=2, total_tokens=22)
-    return stream(delta(f"Answer: {number(seen) + 1}"), delta(finish="stop"), told, DONE)
 
 
 def test_items_that_are_too_long_fail_alone(tmp_path):

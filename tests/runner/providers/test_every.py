@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import msgspec
 import pytest
 
-from tests.runner.providers.test_contract import FORMATS, make, reply_of
+from tests.support.provider_formats import FORMATS, make, reply_of
 from tests.support.runner_stub import Stub, fixed, stream
 from workbench.errors import ProviderError, ProviderRejected
 from workbench.records import Call, Configuration, Message, Trace

@@ -7,7 +7,7 @@ import urllib.request
 
 import pytest
 
-from tests.runner.test_llama import CHAT
+from tests.support.chat import CHAT
 from workbench import scoring, spool
 from workbench.datasets import TaskSet
 from workbench.records import Task, Trace

@@ -7,7 +7,7 @@ import json
 
 import pytest
 
-from tests.runner.test_collect import records
+from tests.support.launches import records
 from workbench import datasets, scoring
 from workbench.errors import ConfigError, ProviderRejected
 from workbench.records import Call, Task, ToolCall

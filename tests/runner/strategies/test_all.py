@@ -7,7 +7,7 @@ import random
 
 import pytest
 
-from tests.runner.strategies.test_strategies import ITEM
+from tests.support.script import ITEM
 from tests.support.scripted import HELPERS, Scripted
 from workbench.errors import ConfigError, ProviderUnavailable
 from workbench.records import content_id

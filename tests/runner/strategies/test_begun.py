@@ -4,9 +4,9 @@ import json
 
 import pytest
 
-from tests.runner.strategies.test_strategies import ITEM, Script
-from tests.runner.test_collect import records, run, task_set
+from tests.support.launches import records, run, task_set
 from tests.support.runner_stub import DONE, Stub, delta, fixed, stream, usage
+from tests.support.script import ITEM, Script
 from workbench.records import Call
 from workbench.runner import strategies
 from workbench.runner.providers import services, thinking_tags

@@ -6,8 +6,8 @@ import json
 
 import pytest
 
-from tests.runner.strategies.test_strategies import EXAMPLES, ITEM, task_set
 from tests.support.runner_stub import DONE, Stub, delta, stream, usage
+from tests.support.script import EXAMPLES, ITEM, task_set
 from tests.support.scripted import run
 from workbench import datasets
 from workbench.errors import ConfigError

@@ -4,7 +4,7 @@ had again."""
 import asyncio
 import json
 
-from tests.runner.test_collect import records
+from tests.support.launches import records
 from workbench import datasets, scoring
 from workbench.datasets import TaskSet
 from workbench.records import Configuration, Task

@@ -7,10 +7,10 @@ import math
 
 import pytest
 
-from tests.runner.strategies.test_strategies import ITEM, Script
-from tests.runner.strategies.test_strategies import run as ask
-from tests.runner.test_collect import records, task_set
+from tests.support.launches import records, task_set
 from tests.support.runner_stub import DONE, Stub, data, delta, fixed, stream, usage
+from tests.support.script import ITEM, Script
+from tests.support.script import run as ask
 from workbench.records import Call, Configuration
 from workbench.runner import Plan, Work, collect, expand, strategies
 from workbench.runner.strategies.best_of_n import likelihood, read_mark

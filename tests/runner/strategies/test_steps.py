@@ -5,7 +5,7 @@ import math
 
 import pytest
 
-from tests.runner.strategies.test_strategies import ITEM
+from tests.support.script import ITEM
 from tests.support.scripted import run
 from workbench.errors import ConfigError, ProviderRejected
 from workbench.runner import strategies

@@ -9,15 +9,7 @@ import json
 
 import pytest
 
-from tests.runner.providers.test_contract import (
-    FORMATS,
-    KEY,
-    MessagesFormat,
-    Tool,
-    event,
-    make,
-    reply_of,
-)
+from tests.support.provider_formats import FORMATS, KEY, MessagesFormat, Tool, event, make, reply_of
 from tests.support.runner_stub import Stub, data, delta, fixed, stream
 from workbench import datasets, scoring
 from workbench.errors import ProviderRejected

@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from tests.fake_nvml.virtual import VirtualTime
+from tests.support.fake_nvml.virtual import VirtualTime
 from workbench.records import Call
 from workbench.runner.energy.meters import open_meter
 from workbench.runner.energy.watch import Watch
