@@ -404,7 +404,7 @@ def test_a_call_of_unknown_size_makes_the_sum_unknown(tmp_path: Path) -> None:
 
 
 def test_failed_requests_of_unknown_charge_are_counted_apart(tmp_path: Path) -> None:
-    """A refusal was hardly charged, a stream that broke off maybe; nothing sent is no call."""
+    """A server's error may have been charged; what was not sent, or was refused, was not."""
     failed = {
         "input_tokens": None,
         "cache_read_tokens": None,
@@ -415,13 +415,14 @@ def test_failed_requests_of_unknown_charge_are_counted_apart(tmp_path: Path) -> 
         tmp_path,
         call(),
         call(**failed),
+        *(call(**failed | {"error_type": kind}) for kind in ("connect", "dns", "http_429")),
         call(n_requests=0, input_tokens=0, cache_read_tokens=0, output_tokens=0),
     )
     found = wb.reconcile(store, write(tmp_path / "u.csv", USAGE, usage_line(1, 1000, 300, 400)))
 
     [row] = found.frame.rows(named=True)
     assert (row["verdict"], row["stored_requests"], row["n_uncertain"]) == ("agrees", 1, 1)
-    assert any("1 failed requests without a reply" in note for note in found.notes)
+    assert any("1 failed request without a reply" in note for note in found.notes)
 
 
 def test_a_request_that_broke_off_and_told_its_usage_is_in_the_sums(tmp_path: Path) -> None:
@@ -537,7 +538,7 @@ def test_rows_of_exports_that_overlap_count_once_and_projects_can_be_kept_apart(
 
     both = wb.reconcile(store, first, second)
     assert both.total["billed_requests"].to_list() == [2]
-    assert "2 rows stand in two of the files; they are counted once" in both.notes
+    assert "2 rows in two of the files: counted once" in both.notes
     assert any("2 projects (p1, p2)" in note for note in both.notes)
     assert wb.reconcile(store, first, projects=["p2"]).agrees
     with pytest.raises(ImportFormatError, match="has no project p3; it has: p1, p2"):

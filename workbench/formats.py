@@ -3,10 +3,7 @@
 import datetime as dt
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from workbench.schema import Column
+from typing import Any, Protocol
 
 UNKNOWN = "—"
 _PREFIXES = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
@@ -14,6 +11,18 @@ _PREFIXES = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
 _UNITS = 7.5
 _AS_GIVEN = {"temperature", "top_p"}  # settings, not measurements: 0.7, not 0.7000
 _BLOCKS = " ▏▎▍▌▋▊▉█"
+
+
+class Described(Protocol):
+    """A column as far as its values are written: a name and a unit."""
+
+    @property
+    def name(self) -> str:
+        """The name of the column."""
+
+    @property
+    def unit(self) -> str:
+        """The unit of its values; "" where they have none."""
 
 
 def is_unknown(value: Any) -> bool:
@@ -102,7 +111,7 @@ def bar(share: float | None, width: int) -> str:
     return ("█" * full + (_BLOCKS[rest] if rest else "")).ljust(width)
 
 
-def value_text(value: Any, column: "Column | None" = None) -> str:
+def value_text(value: Any, column: Described | None = None) -> str:
     """Write any cell: by its column's unit if that is known, else by its Python type."""
     if is_unknown(value):
         return UNKNOWN
@@ -115,7 +124,7 @@ def value_text(value: Any, column: "Column | None" = None) -> str:
     return _number_text(value, column) if isinstance(value, int | float) else str(value)
 
 
-def _number_text(value: float, column: "Column | None") -> str:
+def _number_text(value: float, column: Described | None) -> str:
     unit = column.unit if column else ""
     whole = isinstance(value, int) or value.is_integer()
     if unit in {"USD", "s"} and math.isfinite(value):
@@ -126,7 +135,7 @@ def _number_text(value: float, column: "Column | None") -> str:
     return decimal(value, 4)
 
 
-def interval(value: Any, low: Any, high: Any, column: "Column | None" = None) -> str:
+def interval(value: Any, low: Any, high: Any, column: Described | None = None) -> str:
     """Write a value with its interval, "0.42 [0.38, 0.46]", with decimal places by its width.
 
     All three numbers have the least number of decimal places at which the width is at least
@@ -158,7 +167,7 @@ def _places(known: Sequence[float]) -> int | None:
     return places if places <= 9 else None
 
 
-def _placed(value: Any, column: "Column | None", places: int | None) -> str:
+def _placed(value: Any, column: Described | None, places: int | None) -> str:
     if is_unknown(value) or not math.isfinite(value) or places is None:
         return value_text(value, column)
     money = "$" if column is not None and column.unit == "USD" else ""

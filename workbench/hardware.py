@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from workbench.datasets import data_dir
+from workbench.decoding import describe
 from workbench.errors import ConfigError
 from workbench.toml_reader import toml
 
@@ -255,7 +256,8 @@ def _rows(path: Path, kind: str, rows: Any) -> tuple[Any, ...]:
         try:
             made = msgspec.convert(row, _KINDS[kind])
         except msgspec.ValidationError as error:
-            raise ConfigError(f"{kind} {number} of {path}: {error}") from error
+            why = describe(error, row, _KINDS[kind].__struct_fields__)
+            raise ConfigError(f"{kind} {number} of {path}: {why}") from error
         for field in made.__struct_fields__:
             value = getattr(made, field)
             # A law's coefficients may be any number; a size, a rate or an intensity is not below 0.

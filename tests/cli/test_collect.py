@@ -309,10 +309,11 @@ def test_a_budget_that_will_not_do_is_told_before_it_is_spent(priced):
     with stub.Stub(answer) as server:
         priced(server.url, "--trials", 1)
         status, _, err = priced(
-            server.url, "--trials", 3, "--budget-usd", 0.23, "--concurrency", 1, "--max-tokens", 3
+            server.url, "--trials", 3, "--budget-usd", 0.6, "--concurrency", 1, "--max-tokens", 3
         )
         # another cap is another configuration: like it is only the model with the strategy
-        assert "will not do: $0.69 expected; it ends after about 10 of 30 attempts" in err
+        assert "will not do: $0.69 expected; it ends after about 26 of 30 attempts" in err
+        assert "30 planned, 0 done before, 26 collected" in err
         assert status == 1
 
 

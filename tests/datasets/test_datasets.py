@@ -239,7 +239,7 @@ BAD = [
         "unknown header",
         "a.jsonl",
         '{"task": "a", "scorrer": "exact"}\n',
-        "a.jsonl:1: .*scorrer.*there are task",
+        "a.jsonl:1: .*'scorrer'; did you mean 'scorer'",
     ),
     (
         "column twice",

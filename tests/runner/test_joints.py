@@ -361,24 +361,29 @@ def test_a_key_in_the_place_of_its_variables_name_is_not_repeated(tmp_path):
             {"models": ["a", {"model": "b", "base_url": "ftp://x"}]},
             "the model 'b' of the plan: base_url",
         ),
-        ({"models": [{"model": ""}]}, "the model '' of the plan: Expected `str` of length >= 1"),
+        (
+            {"models": [{"model": ""}]},
+            "the model '' of the plan: model = '' must be a text of length >= 1",
+        ),
         (
             {"models": [{"model": "b", "modle": 1}]},
-            "the model 'b' of the plan: .*unknown field `modle`",
+            "the model 'b' of the plan: there is no setting 'modle'; did you mean 'model'?",
         ),
         (
             {"helpers": {"judge": {"model": "j", "endpoint": "replay"}}},
             r"\[helpers.judge\]: the model 'j'",
         ),
         ({"helpers": {"judge": {"model": 1}}}, r"\[helpers.judge\]: the model 1"),
-        ({"helpers": {"judge": "gpt"}}, r"Expected `object`, got `str` - at `\$.helpers"),
+        ({"helpers": {"judge": "gpt"}}, r"helpers.*must be a table"),
         (
             {"strategy_params": {"cott": {"shots": 1}}},
             "no strategy is called 'cott'; did you mean 'cot'",
         ),
         ({"strategies": [{"shots": 1}]}, "a table of `strategies` needs a name"),
         ({"tasks": ["logic", "logic"]}, "stands twice in the plan's tasks"),
-        ({"modles": ["m"]}, "unknown field `modles`"),
+        ({"modles": ["m"]}, "there is no setting 'modles'; did you mean 'models'?"),
+        ({"budget_tokens": "1M"}, "budget_tokens = '1M' must be a number"),
+        ({"zzz": 1}, "there is no setting 'zzz'; there are allow_code, "),
     ],
 )
 def test_a_plan_that_is_wrong_says_where(wrong, said):

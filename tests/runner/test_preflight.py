@@ -236,7 +236,7 @@ def test_known_variances_give_the_interval_of_a_prediction():
 def test_budgets_that_will_not_do_are_told_beforehand():
     """With how far they reach; those that only may not do, and those of which nothing is known,
     apart."""
-    plan = {"budget_usd": 15.0, "budget_tokens": 330.0, "budget_j": 1.0, "budget_time_s": 1000.0}
+    plan = {"budget_usd": 15.0, "budget_tokens": 33_000.0, "budget_j": 1.0, "budget_time_s": 1000.0}
     _, work = make(URL, tasks=[task_set(30)], **plan)
     found = history(
         *[
@@ -245,9 +245,9 @@ def test_budgets_that_will_not_do_are_told_beforehand():
                 0,
                 f"i{n}",
                 cost_usd=1.0,
-                input_tokens=5.0,
+                input_tokens=500.0,
                 time_s=1.0,
-                output_tokens=n % 10 + 0.5,
+                output_tokens=100 * (n % 10 + 0.5),
             )
             for n in range(20)
         ]
@@ -257,10 +257,25 @@ def test_budgets_that_will_not_do_are_told_beforehand():
 
     assert len(warnings) == 3
     assert "will not do: $30 expected; it ends after about 15 of 30 attempts" in warnings[0]
-    assert "may not do: 300 tokens expected, up to" in warnings[1]
+    assert "may not do: 30,000 tokens expected, up to" in warnings[1]
     assert (
         warnings[2] == "whether budget_j = 1 J will do is not known: not measured for 1 of 1 rows"
     )
+
+
+def test_a_budget_without_room_for_one_call_is_told_beforehand():
+    """The forecast said how far it would reach, and then nothing was collected."""
+    _, work = make(URL, tasks=[task_set(30)], budget_tokens=1_200.0)
+    found = history(past(work, 0, "i1", input_tokens=60.0, output_tokens=12.0))
+    _, small = make(URL, tasks=[task_set(30)], budget_tokens=1_200.0, max_tokens=50)
+
+    (warning,) = guess(work, found).warnings
+
+    assert warning == (
+        "budget_tokens = 1,200 tokens has no room for one call, which may take 1,500 tokens:"
+        " nothing will be collected; raise it or lower max_tokens"
+    )
+    assert "it ends after about" in guess(small, found).warnings[0]
 
 
 def facts_of(work, **more):

@@ -252,7 +252,7 @@ def test_nobody_listening_is_worth_asking_again(transport):
     error = fails(stub, transport)
 
     assert isinstance(error, ProviderUnavailable)
-    assert error.kind == "connection"
+    assert error.kind == "connect"
 
 
 def test_what_is_no_http_is_an_error_of_ours(transport):

@@ -29,6 +29,7 @@ from workbench.billing.bill import MEASURES, Amounts, Bill, BillRow
 from workbench.billing.formats import read_bill
 from workbench.billing.stored import Days, StoredCall, read
 from workbench.errors import ImportFormatError
+from workbench.formats import counted
 
 if TYPE_CHECKING:
     from workbench.slice import Slice
@@ -147,7 +148,7 @@ def _without_repeats(bills: Sequence[Bill]) -> list[str]:
         bill.rows = [row for row, identity in mine if identity not in seen]
         n += len(mine) - len(bill.rows)
         seen |= {identity for _, identity in mine}
-    return [f"{n:,} rows stand in two of the files; they are counted once"] if n else []
+    return [f"{counted(n, 'row')} in two of the files: counted once"] if n else []
 
 
 def _identity(bill: Bill, row: BillRow) -> tuple[object, ...]:
@@ -473,11 +474,11 @@ class _Comparison:
         uncertain = sum(not call.is_certain for call in self._rest)
         if uncertain:
             yield (
-                f"{uncertain:,} failed requests without a reply and without tokens are in no sum:"
-                " nobody can tell whether they were charged (n_uncertain)"
+                f"{counted(uncertain, 'failed request')} without a reply and without tokens in no"
+                " sum: whether they were charged is not known (n_uncertain)"
             )
         if self._has_ids and (n := sum(not call.ids for call in self._rest)):
-            yield f"{n:,} calls are stored without an id and can be compared by sums only"
+            yield f"{counted(n, 'call')} stored without an id: compared by sums only"
 
     def _around_midnight(self) -> Iterable[tuple[str, dt.date, dt.date]]:
         """Find neighbouring days of one model whose differences are each other's opposite."""

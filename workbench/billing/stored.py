@@ -35,6 +35,7 @@ _COLUMNS = (
     "error_type",
     "retried_as",
 )
+_NOT_SENT = ("connect", "dns", "tls")  # no connection was made
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -46,8 +47,8 @@ class StoredCall:
         ids: what the provider may call it: its id of the reply, and of the request.
         amounts: by measure; None is unknown.
         was_told_usd: whether the dollars are what the provider said, not computed from prices.
-        is_certain: whether a reply came or its tokens are known. Of a failed request without
-            either nobody can tell whether it was charged.
+        is_certain: whether a reply came or its tokens are known. Whether a failed request without
+            either was charged is not known.
         is_replaced: whether it is of a try that was made again: paid, and left out of analyses.
     """
 
@@ -69,7 +70,8 @@ def read(
 ) -> list[StoredCall]:
     """Read the calls that bear one of the bill's ids, or were made in its days.
 
-    Calls for which nothing was sent (answers from a cache, `n_requests` 0) are left out.
+    Calls for which nothing was sent (answers from a cache, `n_requests` 0; servers that could not
+    be reached) are left out, and those that the server refused unless the bill has their id.
 
     Args:
         store: where they are.
@@ -81,7 +83,10 @@ def read(
     frame = store.calls(where).select(_COLUMNS).collect()
     frame = frame.filter(pl.col("n_requests").fill_null(1) > 0)
     named = pl.col("response_id").is_in(wanted) | pl.col("request_id").is_in(wanted)
-    frame = frame.filter(named.fill_null(False) | days.has("started_at"))
+    kind = pl.col("error_type").fill_null("")
+    has_amount = pl.col("input_tokens").is_not_null() | pl.col("billed_cost_usd").is_not_null()
+    was_refused = ~has_amount & (kind.is_in(_NOT_SENT) | kind.str.starts_with("http_4"))
+    frame = frame.filter(named.fill_null(False) | (days.has("started_at") & ~was_refused))
     again = store.traces(where).filter("is_replaced").select("trace_id").collect()
     replaced = set(again["trace_id"])
     aliases = store.model_aliases()

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from workbench.cli.pilot_prompt import PilotPrompt
     from workbench.cli.progress import Bar
     from workbench.records import AnyRecord
-    from workbench.runner import CollectReport, Work
+    from workbench.runner import CollectReport, Plan, Work
     from workbench.runner.planning.plan import Typed
     from workbench.store import Store
     from workbench.trust import Gate
@@ -220,7 +220,7 @@ def collect(
     from workbench.cli.output import check_output
     from workbench.cli.pilot_prompt import PilotPrompt
     from workbench.datasets.loading import located
-    from workbench.runner import Plan, expand
+    from workbench.runner import expand
 
     check_output(output)
     if not dry_run and (output or format_):
@@ -230,7 +230,7 @@ def collect(
     # task paths are made absolute: the run's record is read from other folders too
     if isinstance(plan_settings["tasks"], list):
         plan_settings["tasks"] = [located(task, folder) for task in plan_settings["tasks"]]
-    plan = Plan.from_mapping(plan_settings)
+    plan = _valid_plan(plan_settings, plan_file)
     gate = _gate(plan_file, trust=trust, allow_code=flags["allow_code"])
     work = expand(plan, folder, trust=gate, typed=_typed(flags, plan_file), preview=dry_run)
     for note in gate.notes:
@@ -301,6 +301,20 @@ class _PlanState(NamedTuple):
         if self.failed or self.left:
             hint = "; to make those that failed or are left, run the same command again"
         return f"not complete: of {self.planned:,} attempts {counts}{hint}"
+
+
+def _valid_plan(plan_settings: dict[str, Any], plan_file: Path | None) -> "Plan":
+    """Make the plan and its models; an error names the file that they are from."""
+    from workbench.runner import Plan
+
+    try:
+        plan = Plan.from_mapping(plan_settings)
+        plan.targets  # noqa: B018 - checks the settings of each model
+    except ConfigError as error:
+        if plan_file is None:
+            raise
+        raise ConfigError(f"{plan_file}: {error}") from error
+    return plan
 
 
 def _typed(flags: dict[str, Any], plan_file: Path | None) -> "Typed":

@@ -314,6 +314,7 @@ def set_(run: str, store_path: str | None, **changes: Any) -> None:
     """Change the concurrency, budgets, retries or timeout of a run."""
     import msgspec
 
+    from workbench.decoding import describe
     from workbench.runner.control.protocol import BUDGETS, Retune
 
     lifted = [name for name in BUDGETS if changes[name] == -1.0]
@@ -323,7 +324,7 @@ def set_(run: str, store_path: str | None, **changes: Any) -> None:
     try:
         command = msgspec.convert({"command": "set", "lift": lifted, **given}, Retune)
     except msgspec.ValidationError as error:
-        raise click.UsageError(str(error)) from None
+        raise click.UsageError(describe(error, given, Retune.__struct_fields__)) from None
     _send(store_path, run, command)
 
 

@@ -16,6 +16,7 @@ from workbench.datasets.shipped import data_dir, task_names
 from workbench.datasets.spec import Header, TaskSpec, convert
 from workbench.datasets.taskset import TaskSet
 from workbench.errors import TaskError
+from workbench.formats import counted
 from workbench.records import Task, content_id, json_text
 from workbench.scoring import Judge, Scorer, TaskItem
 from workbench.toml_reader import toml
@@ -285,7 +286,7 @@ class _Loading:
             else:
                 found.append(one)
         if skipped:
-            self.notes.append(f"{skipped:,} rows without a question or a target were left out")
+            self.notes.append(f"{counted(skipped, 'row')} without a question or a target left out")
         return found
 
     def _understand(self, rows: list[cells.Parts]) -> tuple[str, ...]:
@@ -383,7 +384,7 @@ class _Loading:
         if repeated:
             shown = ", ".join(p.removeprefix(str(self.path)).lstrip(":, ") for p in repeated[:5])
             self.notes.append(
-                f"{len(repeated):,} rows repeat an earlier one and were left out (first: {shown})"
+                f"left out {counted(len(repeated), 'row')} equal to an earlier one (first: {shown})"
             )
         self._note_twins(list(items.values()))
         return list(items.values())
@@ -392,9 +393,8 @@ class _Loading:
         asked: set[str] = set()
         twins = [i.item for i in items if i.question in asked or asked.add(i.question)]  # type: ignore[func-returns-value]  # None is what is wanted
         if twins:
-            self.notes.append(
-                f"{len(twins):,} items ask what an earlier one asks (first: {twins[0]})"
-            )
+            n_twins = counted(len(twins), "item")
+            self.notes.append(f"{n_twins} with the question of an earlier one (first: {twins[0]})")
 
     def _item(
         self, row: cells.Parts, default: tuple[str, ...], options: Mapping[str, Any]

@@ -1,10 +1,10 @@
 """Specification of a task set: in its own file, in a `.toml` beside it, or in the plan."""
 
-from collections.abc import Mapping
 from typing import Any, Literal
 
 import msgspec
 
+from workbench.decoding import describe
 from workbench.errors import TaskError
 from workbench.scoring import TaskItem
 
@@ -118,7 +118,5 @@ def convert(raw: Any, kind: type[Any], place: str) -> Any:
     try:
         return msgspec.convert(raw, kind, strict=False)
     except msgspec.ValidationError as error:
-        known = kind.__struct_fields__
-        is_unknown = isinstance(raw, Mapping) and not set(raw) <= set(known)
-        hint = f"; there are {', '.join(known)}" if is_unknown else ""
-        raise TaskError(f"{place}: {error}{hint}") from error
+        why = describe(error, raw, kind.__struct_fields__)
+        raise TaskError(f"{place}: {why}") from error

@@ -285,7 +285,9 @@ def analysis(
 def unknown_name(kind: str, value: str, valid: Iterable[str]) -> str:
     """Write an error message for an unknown name, with the nearest valid names."""
     valid = sorted(valid)
-    suggestions = difflib.get_close_matches(value, valid, n=3, cutoff=0.5) or valid[:8]
-    return f"unknown {kind}: {value!r}; " + (
-        f"try {', '.join(suggestions)}" if suggestions else "there is none"
-    )
+    near = difflib.get_close_matches(value, valid, n=3, cutoff=0.5)
+    if near or not valid:
+        return f"unknown {kind}: {value!r}; " + (
+            f"try {', '.join(near)}" if near else "there is none"
+        )
+    return f"unknown {kind}: {value!r}; there are {', '.join(valid)}"

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 
 import msgspec
 
+from workbench.formats import counted
 from workbench.records import Call
 from workbench.runner.limits.failure_reasons import Reason
 from workbench.runner.providers.broken_requests import may_be_billed
@@ -192,7 +193,9 @@ class CollectReport(msgspec.Struct, frozen=True):
                 f" and {'is' if self.repeated == 1 else 'are'} made again"
             )
         spent = "—" if self.spent_usd is None else f"${self.spent_usd:,.4f}"
-        unpriced = f" ({self.n_unpriced:,} calls without a price)" if self.n_unpriced else ""
+        unpriced = (
+            f" ({counted(self.n_unpriced, 'call')} without a price)" if self.n_unpriced else ""
+        )
         tokens_in, tokens_out = (
             "—" if n is None else f"{n:,}" for n in (self.input_tokens, self.output_tokens)
         )

@@ -14,7 +14,7 @@ import msgspec
 from workbench import parameters, spool
 from workbench.datasets import TaskSet
 from workbench.datasets.loading import files_of
-from workbench.decoding import UNDECODABLE
+from workbench.decoding import UNDECODABLE, describe
 from workbench.errors import ConfigError
 from workbench.external_code import ExternalCode, is_external, locate
 from workbench.records import Configuration, Item, Task, as_dict, content_id, json_text
@@ -90,7 +90,8 @@ class Plan(Settings, frozen=True, kw_only=True, forbid_unknown_fields=True):
         try:
             return msgspec.convert(dict(settings), cls)
         except msgspec.ValidationError as error:
-            raise ConfigError(f"the plan is not usable: {error}") from error
+            why = describe(error, settings, cls.__struct_fields__)
+            raise ConfigError(f"the plan is not usable: {why}") from error
 
     @property
     def targets(self) -> list[Target]:

@@ -26,6 +26,7 @@ from workbench.runner.planning.history import (
 )
 from workbench.runner.planning.plan import Work
 from workbench.runner.planning.plan_budget import Spent
+from workbench.runner.providers.broken_requests import tokens_of
 from workbench.runner.providers.current_attempt import AttemptKey
 from workbench.runner.strategies.custom import Unimported
 
@@ -153,7 +154,7 @@ def estimate(
         elapsed_s=elapsed,
         warnings=(
             *plan_budget.describe_spent(work.plan, before),
-            *_warnings(remaining, total, elapsed, missing),
+            *_warnings(remaining, total, elapsed, missing, _least_call(work, remaining, price)),
         ),
         notes=(*_notes(cells, at_once), *_wants(work)),
     )
@@ -305,8 +306,26 @@ def _total(measure: str, cells: Sequence[Cell], draws: Floats) -> Estimate:
     return _interval(mean, draws.sum(axis=1))
 
 
+def _least_call(
+    work: Work, limits: Iterable[str], price: Callable[[Call], float | None] | None
+) -> dict[str, float]:
+    """Return the room that the smallest first call of a plan takes, by name of the budget."""
+    amounts = {"budget_tokens": tokens_of} | ({"budget_usd": price} if price else {})
+    calls = [plan_budget.typical(target, 1) for _, target, _ in work.configurations]
+    least = {}
+    for name in amounts.keys() & set(limits):
+        known = [a for a in map(amounts[name], calls) if a is not None]
+        if known:
+            least[name] = min(known)
+    return least
+
+
 def _warnings(
-    remaining: Mapping[str, float], total: Mapping[str, Estimate], elapsed: Estimate, missing: int
+    remaining: Mapping[str, float],
+    total: Mapping[str, Estimate],
+    elapsed: Estimate,
+    missing: int,
+    least_call: Mapping[str, float],
 ) -> Iterable[str]:
     """Describe the budgets that will not, or may not, suffice."""
     tokens = _add(total["input_tokens"], total["output_tokens"])
@@ -320,7 +339,14 @@ def _warnings(
         limit, expected = remaining.get(name), estimates[name]
         if limit is None or not missing:
             continue
-        if expected.mean is None:
+        least = least_call.get(name, 0.0)
+        if least > limit:
+            advice = "raise it" if name == "budget_usd" else "raise it or lower max_tokens"
+            yield (
+                f"{name} = {text.format(limit)} has no room for one call, which may take"
+                f" {text.format(least)}: nothing will be collected; {advice}"
+            )
+        elif expected.mean is None:
             yield f"whether {name} = {text.format(limit)} will do is not known: {expected.why}"
         elif expected.mean > limit:
             made = int(missing * limit / expected.mean)

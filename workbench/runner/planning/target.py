@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from workbench.decoding import describe
 from workbench.errors import ConfigError, WorkbenchError
 from workbench.records import content_id
 from workbench.runner.providers import chat_templates, services
@@ -177,6 +178,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         return key
 
 
+def _name(table: Mapping[str, Any]) -> str:
+    return f"the model {table.get('model', table)!r} of the plan"
+
+
 class Target(Settings, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A model with its settings."""
 
@@ -191,10 +196,11 @@ class Target(Settings, frozen=True, kw_only=True, forbid_unknown_fields=True):
             inherited = {name: value for name, value in inherited.items() if name not in _PLACE}
         try:
             return msgspec.convert(inherited | table, cls)
-        except (msgspec.ValidationError, ConfigError) as error:
-            raise ConfigError(
-                f"the model {table.get('model', table)!r} of the plan: {error}"
-            ) from error
+        except msgspec.ValidationError as error:
+            why = describe(error, inherited | table, cls.__struct_fields__)
+            raise ConfigError(f"{_name(table)}: {why}") from error
+        except ConfigError as error:
+            raise ConfigError(f"{_name(table)}: {error}") from error
 
     @property
     def place_id(self) -> str:

@@ -295,7 +295,9 @@ def transport_error(error: BaseException, where: str, *, reached: bool = False) 
     if isinstance(error, httpx.DecodingError):
         message = f"the body from {where} could not be decompressed: {detail}"
         return ProviderUnavailable(message, kind="bad_response")
-    return ProviderUnavailable(f"the connection to {where} failed: {detail}", kind="connection")
+    # a bill has no request that could not be sent
+    kind = "connect" if connecting else "connection"
+    return ProviderUnavailable(f"the connection to {where} failed: {detail}", kind=kind)
 
 
 def _is_tls(error: BaseException) -> bool:
