@@ -49,7 +49,7 @@ class Aliases:
 def known(connection: duckdb.DuckDBPyConnection) -> Aliases:
     """Read the aliases of a store."""
     rows = connection.execute(
-        "SELECT model, provider, canonical_model, priced_as, sheet FROM model_aliases"
+        "SELECT model, provider, canonical_model, priced_as, sheet FROM model_aliases ORDER BY ALL"
     ).fetchall()
     found = [Alias(*row) for row in rows]
     return Aliases({alias.key: alias for alias in found})

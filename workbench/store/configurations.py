@@ -38,7 +38,7 @@ def prefer_bases(connection: duckdb.DuckDBPyConnection, relation: str) -> int:
 
 
 def settle(connection: duckdb.DuckDBPyConnection) -> None:
-    """Give every configuration its unique name, and list the parameters of those that are new.
+    """Give every configuration its unique name, and list their parameters.
 
     A function of the configurations alone, whatever the order in which they came; running it twice
     changes nothing. It is called where configurations were added.
@@ -69,20 +69,26 @@ def _rename(connection: duckdb.DuckDBPyConnection, moved: list[tuple[str, str]])
     connection.unregister("renamed")
 
 
-def _list_parameters(connection: duckdb.DuckDBPyConnection, rows: pl.DataFrame) -> None:
-    listed = connection.execute("SELECT DISTINCT configuration_id FROM parameters").fetchall()
-    known = {id for (id,) in listed}
-    new = [
+def parameters_of(rows: pl.DataFrame) -> pl.DataFrame:
+    """List the parameters of configurations: the rows of `parameters` that belong to them."""
+    listed = [
         (id, *parameter)
         for id, params, settings in rows.select(
             "configuration_id", "strategy_params", "settings"
         ).iter_rows()
-        if id not in known
         for parameter in parameters.parameters(params, settings)
     ]
-    if not new:
+    return pl.DataFrame(listed, schema=polars_schema(schema.TABLES["parameters"]), orient="row")
+
+
+def _list_parameters(connection: duckdb.DuckDBPyConnection, rows: pl.DataFrame) -> None:
+    """Write the parameters that are not there as the configurations have them."""
+    wanted = parameters_of(rows)
+    key = list(schema.TABLES["parameters"].key)
+    known: pl.DataFrame = connection.sql("FROM parameters").pl()
+    if wanted.sort(key).equals(known.select(wanted.columns).sort(key)):
         return
-    frame = pl.DataFrame(new, schema=polars_schema(schema.TABLES["parameters"]), orient="row")
-    connection.register("new_parameters", frame)
+    connection.register("new_parameters", wanted)
+    connection.execute("DELETE FROM parameters")
     connection.execute("INSERT INTO parameters BY NAME FROM new_parameters")
     connection.unregister("new_parameters")

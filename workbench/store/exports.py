@@ -20,7 +20,16 @@ from workbench.store import causes, database, scratch
 MANIFEST = "manifest.json"
 _FORMAT = "workbench export 1"
 # what each export needs to know of a table's rows to leave out those of other slices
-_BY_TRACE = ("traces", "calls", "call_copies", "tool_calls", "scores", "energy", "messages")
+_BY_TRACE = (
+    "traces",
+    "calls",
+    "call_copies",
+    "tool_calls",
+    "scores",
+    "energy",
+    "messages",
+    "annotations",
+)
 _DESCRIBING = ("runs", "tasks", "items", "configurations", "energy_balances")
 _BLOCK = 1 << 20
 
@@ -299,14 +308,19 @@ def _belongs(table: str, predicate: str) -> str:
     if table in _BY_TRACE:
         return "SEMI JOIN chosen USING (trace_id)"
     if table in _DESCRIBING and predicate != "TRUE":
-        key = schema.TABLES[table].key[0]
-        return f"WHERE {key} IN (SELECT {key} FROM traces SEMI JOIN chosen USING (trace_id))"
+        return f"WHERE {_is_chosen(schema.TABLES[table].key[0])}"
+    if table == "results" and predicate != "TRUE":
+        return f"WHERE {' AND '.join(map(_is_chosen, ('run_id', 'configuration_id', 'task_id')))}"
     if table == "contents":
         return (
             "WHERE content_id IN "
             "(SELECT content_id FROM messages SEMI JOIN chosen USING (trace_id))"
         )
     return ""
+
+
+def _is_chosen(key: str) -> str:
+    return f"{key} IN (SELECT {key} FROM traces SEMI JOIN chosen USING (trace_id))"
 
 
 def quoted(path: Path) -> str:

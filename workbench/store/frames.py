@@ -1,7 +1,6 @@
 """Records → one Polars frame a table, with exactly the columns of the schema."""
 
 import datetime as dt
-import hashlib
 import operator
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
@@ -11,6 +10,7 @@ import polars as pl
 from workbench import parameters, schema, spool
 from workbench import records as r
 from workbench.errors import ImportFormatError
+from workbench.store.texts import text_id
 
 _POLARS: dict[str, Any] = {
     "text": pl.String,
@@ -257,7 +257,7 @@ def _messages(traces: Sequence[r.Trace]) -> tuple[pl.DataFrame, pl.DataFrame]:
         found = known.get(message.text)
         if found is None:
             data = message.text.encode("utf-8", "backslashreplace")
-            found = hashlib.blake2b(data, digest_size=12).hexdigest()
+            found = text_id(data)
             known[message.text] = found
             contents[found] = (len(data), data.decode())
         ids.append(found)

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 import duckdb
 
 from workbench import prices, schema
-from workbench.records import AnyRecord, Price
+from workbench.records import NOT_RUN, AnyRecord, Price
 from workbench.spool import FINAL_ERRORS
 from workbench.store import aliases, configurations, sessions, views
 from workbench.store import frames as fr
@@ -16,6 +16,7 @@ _NAMED = (
     "tasks",
     "items",
     "prices",
+    "saved_slices",
     "energy_balances",
     "results",
     "models",
@@ -24,6 +25,8 @@ _NAMED = (
     "grids",
 )
 _PARTS = ("tool_calls", "scores", "energy", "messages", "call_copies")
+PROGRESS = ("status", "ended_at", "error_message", "metadata", "n_planned")
+"""What a run says of itself only once it has ended."""
 _NAMES = "asked_names"  # temporary: which models the names of calls mean
 
 
@@ -74,11 +77,15 @@ def write(connection: duckdb.DuckDBPyConnection, new: Relations, report: IngestR
         _insert_configurations(connection, new["configurations"], report)
     if "configurations" in new or "model_aliases" in new:
         aliases.read_names(connection, every="model_aliases" in new)
+    if "traces" in new:
+        sessions.note_growing(connection, new)
     if "runs" in new:
         _insert_runs(connection, new["runs"], report)
     if "traces" in new:
         _insert_traces(connection, new, report)
         _replace_in_series(connection, new["traces"])
+    if "annotations" in new:
+        _insert_annotations(connection, new["annotations"], report)
 
 
 def write_frames(
@@ -123,17 +130,49 @@ def _insert_configurations(
 def _insert_runs(
     connection: duckdb.DuckDBPyConnection, relation: str, report: IngestReport
 ) -> None:
-    """Insert runs; a run that has ended since replaces what was known of it."""
+    """Insert runs; a row that says more, as one that ended since, replaces what was known."""
     offered = _count(connection, relation)
     known = _count(connection, f"runs WHERE run_id IN (SELECT run_id FROM {relation})")
-    connection.execute(
-        f"DELETE FROM runs WHERE ended_at IS NULL AND run_id IN (SELECT run_id FROM {relation})"
+    further = f"{progress('n')} > {progress('o')}"
+    kept = ", ".join(
+        f"CASE WHEN {further} THEN n.{name} ELSE coalesce(n.{name}, o.{name}) END AS {name}"
+        if name in PROGRESS
+        else f"coalesce(n.{name}, o.{name}) AS {name}"
+        for name in schema.TABLES["runs"].names
     )
+    connection.execute(
+        f"""CREATE OR REPLACE TEMP TABLE later_runs AS SELECT {kept}
+        FROM runs o JOIN {relation} n USING (run_id)
+        WHERE o.ended_at IS NULL AND {progress("n")} >= {progress("o")}"""
+    )
+    connection.execute("DELETE FROM runs WHERE run_id IN (SELECT run_id FROM later_runs)")
+    connection.execute("INSERT INTO runs BY NAME FROM later_runs")
     connection.execute(
         f"INSERT INTO runs BY NAME FROM {relation} n "
         "WHERE n.run_id NOT IN (SELECT run_id FROM runs)"
     )
+    connection.execute("DROP TABLE later_runs")
     report.count("runs", offered, offered - known)
+
+
+def progress(run: str) -> str:
+    """Write how far a row of `runs` has come: 0 running, 1 stopped, 2 ended."""
+    return (
+        f"CASE WHEN {run}.ended_at IS NOT NULL THEN 2 "
+        f"WHEN {run}.status = 'running' THEN 0 ELSE 1 END"
+    )
+
+
+def _insert_annotations(
+    connection: duckdb.DuckDBPyConnection, relation: str, report: IngestReport
+) -> None:
+    """Insert what people said of traces that are there; an exported slice may hold of others."""
+    _insert_named(
+        connection, "annotations", f"(FROM {relation} SEMI JOIN traces USING (trace_id))", report
+    )
+    astray = _count(connection, f"{relation} ANTI JOIN traces USING (trace_id)")
+    if astray:
+        report.notes.append(f"{astray:,} annotations are of traces that are not there: left out")
 
 
 def _insert_traces(
@@ -215,14 +254,44 @@ def _replace_tries(connection: duckdb.DuckDBPyConnection, new: Relations) -> lis
     _mark_replaced(connection, [row[0] for row in connection.execute(told).fetchall()])
     if "calls" not in new or not _count(connection, "traces WHERE is_replaced"):
         return []
-    fuller = connection.execute(
-        f"""SELECT trace_id FROM traces old JOIN {traces} n USING (trace_id)
-        JOIN (SELECT trace_id, count(*) AS n_new FROM {new["calls"]} GROUP BY ALL) USING (trace_id)
-        WHERE old.is_replaced AND n.is_replaced IS NOT TRUE AND n_new > old.n_calls"""
-    ).fetchall()
+    note_replaced(connection, new)
+    fuller = connection.execute("SELECT trace_id FROM replaced WHERE n_theirs > n_mine").fetchall()
     found = [row[0] for row in fuller]
     delete_traces(connection, found)
     return found
+
+
+def note_replaced(connection: duckdb.DuckDBPyConnection, new: Relations) -> None:
+    """Put traces that either side says were replaced into `replaced`, with each side's calls."""
+    connection.execute(
+        f"""CREATE OR REPLACE TEMP TABLE replaced AS
+        SELECT trace_id FROM traces old JOIN {new["traces"]} n USING (trace_id)
+        WHERE old.is_replaced OR n.is_replaced"""
+    )
+    counted = (
+        "(SELECT trace_id, count(*) AS n FROM {} SEMI JOIN replaced USING (trace_id) GROUP BY 1)"
+    )
+    connection.execute(
+        f"""CREATE OR REPLACE TEMP TABLE replaced AS
+        SELECT trace_id, coalesce(m.n, 0) AS n_mine, coalesce(t.n, 0) AS n_theirs FROM replaced
+        LEFT JOIN {counted.format("calls")} m USING (trace_id)
+        LEFT JOIN {counted.format(new["calls"])} t USING (trace_id)"""
+    )
+
+
+def counts(traces: str) -> str:
+    """Count messages, tool calls, and those that failed, as `traces` have them.
+
+    Args:
+        traces: a relation with `trace_id`.
+    """
+    return f"""SELECT trace_id, coalesce(m.n, 0) AS n_messages, coalesce(k.n, 0) AS n_tool_calls,
+      coalesce(k.failed, 0) AS n_tool_errors FROM {traces}
+    LEFT JOIN (SELECT trace_id, count(*) AS n FROM messages SEMI JOIN {traces} USING (trace_id)
+      GROUP BY trace_id) m USING (trace_id)
+    LEFT JOIN (SELECT trace_id, count(*) AS n, count(error_type) AS failed FROM tool_calls
+      SEMI JOIN {traces} USING (trace_id)
+      WHERE error_type IS DISTINCT FROM '{NOT_RUN}' GROUP BY trace_id) k USING (trace_id)"""
 
 
 def _mark_replaced(connection: duckdb.DuckDBPyConnection, trace_ids: list[str]) -> None:

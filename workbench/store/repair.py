@@ -27,8 +27,6 @@ from workbench.store.store import Store
 
 _STEP = 122_880  # rows of a row group, the unit in which the engine writes columns
 _LEAST = 2_048  # rows of a vector: less than that is not read
-# what is not of a trace and goes in as it is
-_PLAIN = ("annotations", "saved_slices")
 _PARTS = {"traces": "whole", "messages": "kept_messages"}  # relations of those that are whole
 _WHOLE = ("input_tokens", "output_tokens", "reasoning_tokens", "n_calls")
 
@@ -172,10 +170,7 @@ def _save(target: Store, salvaged: Salvaged, *, without_messages: bool) -> int:
         _complete(connection, set(frames))
         _choose(connection, without_messages=without_messages)
         new = {name: _part(schema.TABLES[name]) for name in frames}
-        ingest.write(connection, {t: r for t, r in new.items() if t not in _PLAIN}, report)
-        for name in _PLAIN:
-            if name in new:
-                _insert(connection, name, new[name])
+        ingest.write(connection, new, report)
         for name in frames:
             connection.unregister(f"found_{name}")
     return report.rows_new.get("traces", 0)
@@ -236,14 +231,6 @@ def _choose(connection: duckdb.DuckDBPyConnection, *, without_messages: bool) ->
         WHERE {kept} AND t.n_tool_calls = coalesce(k.n, 0)
           AND t.n_calls = coalesce(s.n_calls, 0)
           AND (s.trace_id IS NULL AND t.n_calls = 0 OR {sums})"""
-    )
-
-
-def _insert(connection: duckdb.DuckDBPyConnection, table: str, relation: str) -> None:
-    on = " AND ".join(f"old.{k} IS NOT DISTINCT FROM n.{k}" for k in schema.TABLES[table].key)
-    connection.execute(
-        f"INSERT INTO {table} BY NAME FROM {relation} n "
-        f"WHERE NOT EXISTS (FROM {table} old WHERE {on})"
     )
 
 

@@ -6,7 +6,7 @@ the session that began first; `call_copies` says where else it was seen. What is
 follows from the sessions alone, whatever the order in which they came.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import duckdb
 
@@ -19,13 +19,22 @@ _FIRST = (
 _MOVED = ("trace_id", "run_id", "configuration_id", "task_id", "item_id")
 
 
+def note_growing(connection: duckdb.DuckDBPyConnection, new: Mapping[str, str]) -> None:
+    """Put the imported runs that one side or the other saw before they ended into `growing`."""
+    sides = ("runs", *([new["runs"]] if "runs" in new else ()))
+    growing = " UNION ".join(
+        f"SELECT run_id FROM {runs} WHERE kind = 'import' AND ended_at IS NULL" for runs in sides
+    )
+    connection.execute(f"CREATE OR REPLACE TEMP TABLE growing AS {growing}")
+
+
 def remove_grown(
     connection: duckdb.DuckDBPyConnection, traces: str, parts: Iterable[str], notes: list[str]
 ) -> int:
     """Delete imported traces that a new import extends: more messages, or the same and a later end.
 
     Args:
-        connection: inside a lease.
+        connection: inside a lease, with the runs that may grow in `growing`.
         traces: the relation of those that come.
         parts: the tables whose rows hang on a trace, beside `calls`.
         notes: takes a sentence where there were any.
@@ -35,8 +44,7 @@ def remove_grown(
     """
     grown = connection.execute(
         f"""SELECT trace_id FROM traces old JOIN {traces} n USING (trace_id)
-        JOIN runs r ON r.run_id = old.run_id
-        WHERE r.kind = 'import' AND r.ended_at IS NULL
+        WHERE old.run_id IN (FROM growing)
         AND old.is_replaced IS NOT TRUE AND n.is_replaced IS NOT TRUE
         AND (n.n_messages > old.n_messages
           OR (n.n_messages = old.n_messages AND n.e2e_s > old.e2e_s))"""

@@ -13,6 +13,7 @@ from workbench.errors import ImportFormatError, StoreError, StoreVersionError
 from workbench.records import Attempt, Run, Trace, json_text
 from workbench.store import (
     attempts,
+    configurations,
     contradictions,
     database,
     exports,
@@ -209,11 +210,13 @@ def merge(
             report.notes += [f"{other} contradicts in {each}; taken: {prefer}" for each in found]
         ingest.write(connection, new, report)
         contradictions.complete(connection, new, report)
+        configurations.settle(connection)
         _check_arrived(connection, new, other)
         if is_folder and report.rows_new.get("traces"):
             attempts.settle(connection)  # it may have been exported before layout 3
-        if report.rows_new.get("prices"):
+        if report.rows_new.get("prices") or contradictions.is_priced_otherwise(connection, new):
             ingest.reprice(connection)
+        contradictions.derive(connection)
         _check_damage(connection, before, other)
     return report
 
