@@ -272,7 +272,7 @@ BAD = [
         '[{"input": "\\ud800", "target": "t"}]',
         "row 1: column 'input': half a character",
     ),
-    ("text for rows", "a.json", '{"a": 1}', "no list of objects; say which field"),
+    ("text for rows", "a.json", '{"a": 1}', "no list of objects; name the field"),
     ("no parquet", "a.parquet", "hello", "a.parquet: not readable as Parquet"),
     (
         "unknown scorer",
@@ -290,7 +290,7 @@ BAD = [
         "twice",
         "a.jsonl",
         '{"item":"1","input":"q","target":"t"}\n' * 2,
-        "a.jsonl:2: item '1' is there twice",
+        "a.jsonl:2: item '1' occurs twice",
     ),
     (
         "no options",

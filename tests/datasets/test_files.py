@@ -125,7 +125,7 @@ def test_json_may_hold_its_rows_in_a_field_or_by_key(tmp_path: Path) -> None:
     path.write_text(json.dumps({"k1": ROWS[0], "k2": ROWS[1]}))
     assert [i.item for i in datasets.load_task(path).items] == ["k1", "k2"]
     path.write_text(json.dumps({"train": ROWS, "dev": ROWS}))
-    with pytest.raises(TaskError, match=r"several lists \(train, dev\); say which"):
+    with pytest.raises(TaskError, match=r"several lists \(train, dev\); name the"):
         datasets.load_task(path)
 
 
@@ -135,17 +135,17 @@ def test_sizes_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     packed = tmp_path / "b.parquet"
     pl.DataFrame({"input": ["x" * 1000] * 5000, "target": ["y"] * 5000}).write_parquet(packed)
 
-    monkeypatch.setattr(reading, "MOST_ROWS", 2)
+    monkeypatch.setattr(reading, "MAX_ROWS", 2)
     with pytest.raises(TaskError, match="more than 2 rows; split"):
         datasets.load_task(path)
     with pytest.raises(TaskError, match="5,000 rows, more than 2"):
         datasets.load_task(packed)
-    monkeypatch.setattr(reading, "MOST_ROWS", 10_000)
-    monkeypatch.setattr(reading, "MOST_BYTES", 100_000)
+    monkeypatch.setattr(reading, "MAX_ROWS", 10_000)
+    monkeypatch.setattr(reading, "MAX_BYTES", 100_000)
     assert packed.stat().st_size < 100_000
     with pytest.raises(TaskError, match="once unpacked"):
         datasets.load_task(packed)
-    monkeypatch.setattr(reading, "MOST_BYTES", 10)
+    monkeypatch.setattr(reading, "MAX_BYTES", 10)
     with pytest.raises(TaskError, match="split the file"):
         datasets.load_task(path)
 
@@ -153,7 +153,7 @@ def test_sizes_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
 def test_a_device_is_no_task_file(tmp_path: Path) -> None:
     """A link to an endless device is refused, not read."""
     (tmp_path / "a.csv").symlink_to("/dev/zero")
-    with pytest.raises(TaskError, match="no ordinary file"):
+    with pytest.raises(TaskError, match="not a regular file"):
         datasets.load_task(tmp_path / "a.csv")
 
 
@@ -459,7 +459,7 @@ def test_answers_of_a_choice_become_letters(
     given_: list[str], wanted: list[str], note: str | None
 ) -> None:
     """What the targets are is found from all rows together."""
-    found, said = targets.letters([(g,) for g in given_], [("x", "y", "z")] * 2, None, "f")
+    found, said = targets.to_letters([(g,) for g in given_], [("x", "y", "z")] * 2, None, "f")
 
     assert [f for (f,) in found] == wanted
     assert (said is None) if note is None else (note in str(said))
@@ -468,10 +468,10 @@ def test_answers_of_a_choice_become_letters(
 def test_ambiguous_indexes_are_asked_about() -> None:
     """1 and 2 of three options may be counted from 0 or from 1: nobody guesses that."""
     with pytest.raises(TaskError, match=r"from 0 or numbers of the options, from 1, .* answers = "):
-        targets.letters([("1",), ("2",)], [("x", "y", "z")] * 2, None, "f")
-    assert targets.letters([("1",)], [("x", "y")], "index1", "f")[0] == [("A",)]
+        targets.to_letters([("1",), ("2",)], [("x", "y", "z")] * 2, None, "f")
+    assert targets.to_letters([("1",)], [("x", "y")], "index1", "f")[0] == [("A",)]
     with pytest.raises(TaskError, match="the options' texts or numbers"):
-        targets.letters([("1",)], [("0", "2", "1")], None, "f")
+        targets.to_letters([("1",)], [("0", "2", "1")], None, "f")
 
 
 MMLU = [

@@ -219,7 +219,7 @@ def collect(
     """
     from workbench.cli.output import check_output
     from workbench.cli.pilot_prompt import PilotPrompt
-    from workbench.datasets.loading import located
+    from workbench.datasets.loading import with_absolute_path
     from workbench.runner import expand
 
     check_output(output)
@@ -229,7 +229,8 @@ def collect(
     plan_settings = _plan(plan_file, flags)
     # task paths are made absolute: the run's record is read from other folders too
     if isinstance(plan_settings["tasks"], list):
-        plan_settings["tasks"] = [located(task, folder) for task in plan_settings["tasks"]]
+        tasks = plan_settings["tasks"]
+        plan_settings["tasks"] = [with_absolute_path(task, folder) for task in tasks]
     plan = _valid_plan(plan_settings, plan_file)
     gate = _gate(plan_file, trust=trust, allow_code=flags["allow_code"])
     work = expand(plan, folder, trust=gate, typed=_typed(flags, plan_file), preview=dry_run)

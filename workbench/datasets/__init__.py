@@ -1,9 +1,9 @@
-"""Task sets and sample traces; the one package that knows where `data/` is.
+"""Datasets: loading of task sets from files, and paths of the shipped data.
 
-A task set is a file with one item a row: CSV, JSON Lines, JSON or Parquet. What the set says of
-itself (`Header`) is the first line of a `.jsonl` file, a `.toml` file of the same name beside it,
-or a table of the plan (`TaskSpec`); columns that nobody names are guessed by their names, and what
-was guessed is said (`TaskSet.notes`).
+A task set is a file with one item per row: CSV, JSON Lines, JSON or Parquet. Its header (`Header`)
+is the first line of a `.jsonl` file, a `.toml` file of the same name, or a table of the plan
+(`TaskSpec`). Columns that the header does not assign are guessed by their names, and
+`TaskSet.notes` lists the guesses.
 """
 
 from workbench.datasets.loading import Loaded, examine, load_task

@@ -1,4 +1,4 @@
-"""Cells of one row of a user's file → the parts of an item; independent of the other rows."""
+"""Conversion of the cells of one row of a user's file to the parts of an item."""
 
 import dataclasses
 import json
@@ -16,17 +16,18 @@ from workbench.datasets.targets import Truths
 from workbench.errors import TaskError
 from workbench.scoring.filling import fill
 
-_MOST_CHARACTERS = 10_000_000
-_LISTED = ("text", "choices", "value", "values")  # fields of an object that hold the list itself
+_MAX_CHARACTERS = 10_000_000
+# fields of an object that may contain the list of options
+_LIST_FIELDS = ("text", "choices", "value", "values")
 
 
-class NoQuestion(TaskError):
-    """A row whose question is empty."""
+class EmptyQuestion(TaskError):
+    """The question of a row is empty."""
 
 
 @dataclasses.dataclass(slots=True)
-class Parts:
-    """What one row holds."""
+class ItemParts:
+    """The values of one row, before the targets of the whole file are converted."""
 
     place: str
     input: str
@@ -43,39 +44,44 @@ class Parts:
     metadata: dict[str, Any]
 
 
-def parts(row: Row, columns: Columns) -> Parts:
-    """Read a row; TaskError names the place and the column, NoQuestion means an empty question."""
-    reading = _Reading(row)
-    question = reading.text(columns.input, "input")
+def item_parts(row: Row, columns: Columns) -> ItemParts:
+    """Read a row.
+
+    Raises:
+        EmptyQuestion: the question is empty.
+        TaskError: a cell is wrong; the message names the place and the column.
+    """
+    reader = _RowReader(row)
+    question = reader.text(columns.input, "input")
     if question is None:
-        raise NoQuestion(f"{row.place}: `input` is empty (column {columns.input!r})")
-    target = _target_cell(row, columns, reading)
-    return Parts(
+        raise EmptyQuestion(f"{row.place}: `input` is empty (column {columns.input!r})")
+    target = _target_cell(row, columns, reader)
+    return ItemParts(
         place=row.place,
         input=question,
-        truths=reading.truths(target, columns.target or "target"),
+        truths=reader.truths(target, columns.target or "target"),
         shape=_shape(target),
-        key=reading.key(columns),
-        choices=columns.constant or reading.choices(columns.choices),
-        tags=tuple(tag for name in columns.tags for tag in reading.tags(name)),
-        cluster=reading.text(columns.cluster, "cluster"),
-        difficulty=reading.number(columns, "difficulty"),
-        value_usd=reading.number(columns, "value_usd"),
-        human_cost_usd=reading.number(columns, "human_cost_usd"),
-        scorer=reading.text(columns.scorer, "scorer"),
-        metadata=reading.metadata(columns),
+        key=reader.key(columns),
+        choices=columns.constant or reader.choices(columns.choices),
+        tags=tuple(tag for name in columns.tags for tag in reader.tags(name)),
+        cluster=reader.text(columns.cluster, "cluster"),
+        difficulty=reader.number(columns, "difficulty"),
+        value_usd=reader.number(columns, "value_usd"),
+        human_cost_usd=reader.number(columns, "human_cost_usd"),
+        scorer=reader.text(columns.scorer, "scorer"),
+        metadata=reader.metadata(columns),
     )
 
 
-def _target_cell(row: Row, columns: Columns, reading: "_Reading") -> Any:
+def _target_cell(row: Row, columns: Columns, reader: "_RowReader") -> Any:
     if columns.target is None:
         return None
     if "{" in columns.target and columns.target not in row.cells:
-        return reading.text(columns.target, "target")
-    found = cell(row.cells, columns.target)
-    if isinstance(found, Mapping) and isinstance(found.get("text"), list):
-        return found["text"]  # as SQuAD has it
-    return found
+        return reader.text(columns.target, "target")
+    target = cell(row.cells, columns.target)
+    if isinstance(target, Mapping) and isinstance(target.get("text"), list):
+        return target["text"]  # the layout of SQuAD
+    return target
 
 
 def _shape(target: Any) -> str:
@@ -86,8 +92,8 @@ def _shape(target: Any) -> str:
     )
 
 
-class _Reading:
-    """Reads the cells of one row."""
+class _RowReader:
+    """Reader of the cells of one row."""
 
     def __init__(self, row: Row) -> None:
         self.row = row
@@ -96,28 +102,28 @@ class _Reading:
         return TaskError(f"{self.row.place}: column {column!r}: {why}")
 
     def text(self, source: str | None, field: str) -> str | None:
-        """Read a column, or fill a template, none of whose blanks may be empty."""
+        """Read a column, or fill a template; an empty blank is an error."""
         if source is None:
             return None
         if "{" not in source or source in self.row.cells:
-            found = cell(self.row.cells, source)
-            return None if is_empty(found) else self.plain(found, source)
+            value = cell(self.row.cells, source)
+            return None if is_empty(value) else self.as_text(value, source)
         empty = [n for n in names_in(source) if is_empty(cell(self.row.cells, n))]
         if empty:
             raise self.fail(empty[0], f"empty, and the template of `{field}` needs it")
-        return fill(source, lambda name: self.plain(cell(self.row.cells, name), name))
+        return fill(source, lambda name: self.as_text(cell(self.row.cells, name), name))
 
-    def plain(self, found: Any, column: str) -> str:
-        """Write a cell as text; a list or an object is none."""
-        if isinstance(found, bool):
-            text = "true" if found else "false"
-        elif isinstance(found, list | Mapping | bytes):
-            kind = {list: "a list", dict: "an object"}.get(type(found), "bytes")
+    def as_text(self, value: Any, column: str) -> str:
+        """Write a scalar cell as text; a list or an object is an error."""
+        if isinstance(value, bool):
+            text = "true" if value else "false"
+        elif isinstance(value, list | Mapping | bytes):
+            kind = {list: "a list", dict: "an object"}.get(type(value), "bytes")
             raise self.fail(column, f"{kind}, not text; name a field in it ({column}.name)")
         else:
-            text = text_of(found)
-        if len(text) > _MOST_CHARACTERS:
-            raise self.fail(column, f"{len(text):,} characters, more than {_MOST_CHARACTERS:,}")
+            text = text_of(value)
+        if len(text) > _MAX_CHARACTERS:
+            raise self.fail(column, f"{len(text):,} characters, more than {_MAX_CHARACTERS:,}")
         if not text.isascii():
             try:
                 text.encode()
@@ -128,7 +134,7 @@ class _Reading:
         return text
 
     def truths(self, target: Any, column: str) -> Truths:
-        """Read what is accepted; a list is several truths, an object its JSON text."""
+        """Read the accepted answers; a list is several of them, an object its JSON text."""
         if is_empty(target):
             return ()
         if isinstance(target, Mapping):
@@ -137,8 +143,8 @@ class _Reading:
             flat = [t for t in target if not is_empty(t)]
             if any(isinstance(t, list | Mapping) for t in flat):
                 return (self.json(target, column),)
-            return tuple(dict.fromkeys(self.plain(t, column) for t in flat))
-        return (self.plain(target, column),)
+            return tuple(dict.fromkeys(self.as_text(t, column) for t in flat))
+        return (self.as_text(target, column),)
 
     def json(self, value: Any, column: str) -> str:
         try:
@@ -147,95 +153,97 @@ class _Reading:
             raise self.fail(column, f"cannot be written as JSON: {error}") from error
 
     def choices(self, columns: tuple[str, ...]) -> tuple[str, ...]:
-        """Read the options: a list or text in one cell, or a cell each, to the last full one."""
+        """Read the options: from one cell, or from one cell each up to the last one not empty."""
         if len(columns) != 1:
             cells = [cell(self.row.cells, c) for c in columns]
             while cells and is_empty(cells[-1]):
                 cells.pop()
             return tuple(
-                self.plain("" if is_empty(v) else v, c)
+                self.as_text("" if is_empty(v) else v, c)
                 for v, c in zip(cells, columns, strict=False)
             )
         column = columns[0]
-        found = cell(self.row.cells, column)
-        if isinstance(found, str):
-            found = self.listed(found, column)
-        if isinstance(found, Mapping):
-            inner = next((found[n] for n in _LISTED if isinstance(found.get(n), list)), None)
-            found = inner if inner is not None else [found[k] for k in sorted(found)]
-        if is_empty(found):
+        value = cell(self.row.cells, column)
+        if isinstance(value, str):
+            value = self.parse_list(value, column)
+        if isinstance(value, Mapping):
+            listed = next((value[n] for n in _LIST_FIELDS if isinstance(value.get(n), list)), None)
+            value = listed if listed is not None else [value[k] for k in sorted(value)]
+        if is_empty(value):
             return ()
-        if not isinstance(found, list):
-            raise self.fail(column, f"{str(found)[:80]!r} is no list of options")
-        return tuple(self.plain("" if is_empty(v) else v, column) for v in found)
+        if not isinstance(value, list):
+            raise self.fail(column, f"{str(value)[:80]!r} is not a list of options")
+        return tuple(self.as_text("" if is_empty(v) else v, column) for v in value)
 
-    def listed(self, text: str, column: str) -> Any:
-        """Read a list that was written as a text: JSON, or parts between `|`."""
+    def parse_list(self, text: str, column: str) -> Any:
+        """Parse a list in a text: JSON, or parts separated by `|`."""
         if text.lstrip().startswith(("[", "{")):
             try:
                 return json.loads(text)
             except (ValueError, RecursionError) as error:
                 if "|" not in text:
-                    raise self.fail(column, f"no JSON list: {error}; or write a|b|c") from error
+                    raise self.fail(column, f"not a JSON list: {error}; or write a|b|c") from error
         return [part.strip() for part in text.split("|")]
 
     def tags(self, column: str) -> list[str]:
-        found = cell(self.row.cells, column)
-        if isinstance(found, str):
-            return [part.strip() for part in found.split("|") if part.strip()]
-        values = found if isinstance(found, list) else [found]
-        return [self.plain(v, column) for v in values if not is_empty(v)]
+        value = cell(self.row.cells, column)
+        if isinstance(value, str):
+            return [part.strip() for part in value.split("|") if part.strip()]
+        values = value if isinstance(value, list) else [value]
+        return [self.as_text(v, column) for v in values if not is_empty(v)]
 
     def key(self, columns: Columns) -> str | None:
-        """Read the key of the item; in a column of whole numbers 1.0 is 1."""
-        found = self.text(columns.item, "item")
-        return integral(found) if found is not None and columns.has_whole_keys else found
+        """Read the key of the item; in a column of whole numbers, 1.0 is 1."""
+        key = self.text(columns.item, "item")
+        return integral(key) if key is not None and columns.has_whole_keys else key
 
     def number(self, columns: Columns, field: str) -> float | None:
         column = getattr(columns, field)
-        found = None if column is None else cell(self.row.cells, column)
-        if is_unknown(found):
+        value = None if column is None else cell(self.row.cells, column)
+        if is_unknown(value):
             return None
         mark = columns.marks.get(field)
-        if mark is None and isinstance(found, str):
-            mark = decimal_mark(found)
-            if mark is None and COMMA in found:
-                why = f'{found!r} may have a decimal comma or thousands; say decimal = "." or ","'
+        if mark is None and isinstance(value, str):
+            mark = decimal_mark(value)
+            if mark is None and COMMA in value:
+                why = f'{value!r} is ambiguous: set decimal = "." or decimal = ","'
                 raise self.fail(column, why)
         try:
-            return float(number_of(found, mark or POINT))
+            return float(number_of(value, mark or POINT))
         except ValueError as error:
             raise TaskError(
-                f"{self.row.place}: {field} {found!r} is not a finite number: "
+                f"{self.row.place}: {field} {value!r} is not a finite number: "
                 f"{error} (column {column!r})"
             ) from error
 
     def metadata(self, columns: Columns) -> dict[str, Any]:
-        """Collect what is kept beside: an object as it is, single columns by their names."""
-        found = cell(self.row.cells, columns.spread) if columns.spread else None
-        if isinstance(found, str):
-            found = self.object(found, columns.spread or "metadata")
-        if found is not None and not isinstance(found, Mapping):
+        """Collect the metadata: the members of an object, and single columns by their names."""
+        spread = cell(self.row.cells, columns.spread) if columns.spread else None
+        if isinstance(spread, str):
+            spread = self.parse_object(spread, columns.spread or "metadata")
+        if spread is not None and not isinstance(spread, Mapping):
             raise self.fail(columns.spread or "metadata", "not an object")
-        kept = dict(found or {})
+        metadata = dict(spread or {})
         for name, column in columns.metadata.items():
             value = self.text(column, name) if "{" in column else cell(self.row.cells, column)
             if not is_empty(value):
-                kept[name] = self.parsed(value) if name == "tests" else value
-        try:  # dates and the like of a Parquet file become what JSON has
-            return dict(msgspec.to_builtins(kept))
+                metadata[name] = self.parse_tests(value) if name == "tests" else value
+        try:  # convert types of Parquet that JSON lacks, such as dates
+            return dict(msgspec.to_builtins(metadata))
         except (TypeError, RecursionError) as error:
-            raise self.fail(columns.spread or "metadata", f"cannot be kept: {error}") from error
+            raise self.fail(
+                columns.spread or "metadata", f"cannot be written as JSON: {error}"
+            ) from error
 
-    def object(self, text: str, column: str) -> Any:
+    def parse_object(self, text: str, column: str) -> Any:
         try:
             return json.loads(text)
         except (ValueError, RecursionError) as error:
-            raise self.fail(column, f"not readable as CSV: no JSON object: {error}") from error
+            raise self.fail(column, f"not a JSON object: {error}") from error
 
     @staticmethod
-    def parsed(value: Any) -> Any:
-        """Read tests that a CSV cell holds as JSON; a script stays a text."""
+    def parse_tests(value: Any) -> Any:
+        """Parse tests in a cell of a CSV as JSON; a script stays a text."""
         if isinstance(value, str) and value.lstrip().startswith("["):
             try:
                 return json.loads(value)

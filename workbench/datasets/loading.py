@@ -21,7 +21,7 @@ from workbench.records import Task, content_id, json_text
 from workbench.scoring import Judge, Scorer, TaskItem
 from workbench.toml_reader import toml
 
-_FIRST_FAULTS = 20
+_MAX_FAULTS = 20  # that are listed
 _PROMPTS = {
     "choice": "Answer the question with the letter of the right option.",
     "unit_tests": "Write Python code that does what is asked, in one fenced code block.",
@@ -30,16 +30,16 @@ _PROMPTS = {
 }
 _LATEX = re.compile(r"\\(?:frac|dfrac|sqrt|pi|text|left|begin|cup|infty|cdot)\b")
 Source = str | Path | Mapping[str, Any] | TaskSpec
-FindScorer = Callable[[str, Path], Scorer]  # by `module:function`, and the folder to look in first
+FindScorer = Callable[[str, Path], Scorer]  # (`module:function`, first folder to look in)
 
 
 @dataclasses.dataclass(slots=True)
 class Loaded:
-    """A task set as far as it could be understood.
+    """A task set with the items that could be read, and the faults of the others.
 
     Attributes:
-        faults: what is wrong, with file, line and column; the first ones of many.
-        n_faults: how many there are.
+        faults: the first faults, with file, line and column.
+        n_faults: the number of all faults.
     """
 
     tasks: TaskSet
@@ -55,21 +55,20 @@ def load_task(
     find_scorer: FindScorer | None = None,
     helpers: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> TaskSet:
-    """Load a task set that ships, by name; a file of the user's; or a table of a plan (`TaskSpec`).
+    """Load a task set.
 
     Args:
-        source: what to load. A file is .jsonl, .csv, .tsv, .json or .parquet.
-        folder: the plan's; its files and the user's scorers are looked for here first.
-        allow_code: whether a scorer `module:function` that only the file itself names may be
-            imported. One that the table names has been named by the user.
-        find_scorer: finds the scorers named `module:function`, whoever names them; what is said
-            here and in the table of allowing code does not count then.
-        helpers: what identifies the plan's helper models, by name; a judge by another model is
-            another scorer.
+        source: name of a shipped set, path of a file (.jsonl, .csv, .tsv, .json or .parquet), or
+            table of a plan (`TaskSpec`).
+        folder: the plan's folder, searched first for files and the user's scorers.
+        allow_code: whether a scorer `module:function` that only the file names may be imported. A
+            scorer that the plan names may always be imported.
+        find_scorer: returns every scorer named `module:function`; `allow_code` has no effect then.
+        helpers: identity of the plan's helper models, by name; a judge by another model is another
+            scorer.
 
     Raises:
-        TaskError: there is no such set, or a line of the file is wrong (the message has file and
-            line).
+        TaskError: there is no such set, or a line of the file is wrong.
     """
     loaded = examine(
         source, folder=folder, allow_code=allow_code, find_scorer=find_scorer, helpers=helpers
@@ -89,13 +88,13 @@ def examine(
     find_scorer: FindScorer | None = None,
     helpers: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> Loaded:
-    """Load as much of a task set as can be understood, with what is wrong; see `load_task`."""
+    """Load the valid items of a task set, and list the faults of the others; see `load_task`."""
     spec = _spec(source)
     path = _find(spec, folder)
-    table = reading.read(path, _beside(path, spec))
+    table = reading.read(path, _toml_header(path, spec))
     header = _header(path, table, spec)
     allowed = allow_code or spec.allow_code
-    loading = _Loading(
+    loading = _TaskLoader(
         path, table, header, spec, folder or path.parent, allowed=allowed, find_scorer=find_scorer
     )
     return loading.finish(helpers or {})
@@ -126,29 +125,29 @@ def _find(spec: TaskSpec, folder: Path | None) -> Path:
         return data_dir() / "tasks" / f"{spec.task}.jsonl"
     path = Path(spec.path)
     if path.suffix.lower() not in reading.SUFFIXES:
-        raise TaskError(f"{path}: no task file; it is one of {', '.join(reading.SUFFIXES)}")
-    beside = None if folder is None else folder / path
-    return beside if beside is not None and beside.exists() else path
+        raise TaskError(f"{path}: not a task file; it must be one of {', '.join(reading.SUFFIXES)}")
+    in_folder = None if folder is None else folder / path
+    return in_folder if in_folder is not None and in_folder.exists() else path
 
 
 def file_of(source: Any, folder: Path | None = None) -> Path | None:
-    """Find the file of a task of a plan, without links; None for a set that ships."""
+    """Return the file of a plan's task, with links resolved; None for a shipped set."""
     files = files_of(source, folder)
     return files[0].resolve() if files else None
 
 
 def files_of(source: Any, folder: Path | None = None) -> list[Path]:
-    """List the files that loading a task of a plan reads, by the names that it reads them by."""
+    """List the files that loading a plan's task reads, with links not resolved."""
     spec = _spec(source) if isinstance(source, str | Mapping) else TaskSpec(task="")
     path = None if spec.path is None else _find(spec, folder)
     if path is None or not path.exists():
         return []
-    beside = path.with_suffix(".toml")
-    return [path, beside] if beside.exists() else [path]
+    toml_path = path.with_suffix(".toml")
+    return [path, toml_path] if toml_path.exists() else [path]
 
 
-def located(source: Any, folder: Path | None = None) -> Any:
-    """Make a plan's task independent of the working directory: an existing file's absolute path."""
+def with_absolute_path(source: Any, folder: Path | None = None) -> Any:
+    """Return a plan's task with the absolute path of its file, if that exists."""
     path = file_of(source, folder)
     if path is None:
         return source
@@ -156,36 +155,36 @@ def located(source: Any, folder: Path | None = None) -> Any:
     return {**source, "path": absolute} if isinstance(source, Mapping) else absolute
 
 
-def _beside(path: Path, spec: TaskSpec) -> Header:
-    """Read the .toml of the same name, if there is one, with the plan's table over it."""
-    beside = path.with_suffix(".toml")
+def _toml_header(path: Path, spec: TaskSpec) -> Header:
+    """Read the .toml file of the same name, if it exists; the plan's table takes precedence."""
+    toml_path = path.with_suffix(".toml")
     raw: dict[str, Any] = {}
-    if beside.is_file():
+    if toml_path.is_file():
         try:
-            raw = toml(reading.read_text(beside))
+            raw = toml(reading.read_text(toml_path))
         except tomllib.TOMLDecodeError as error:
-            raise TaskError(f"{beside}: not TOML: {error}") from error
-    header: Header = convert(raw, Header, str(beside))
+            raise TaskError(f"{toml_path}: not TOML: {error}") from error
+    header: Header = convert(raw, Header, str(toml_path))
     return spec.over(header)
 
 
 def _header(path: Path, table: reading.Table, spec: TaskSpec) -> Header:
-    """Take the header from the first line, where that is one; else from the file beside."""
+    """Read the header from the first line if that is one, else from the .toml file."""
     first = table.rows[0] if table.rows else None
     lines = path.suffix.lower() not in {".csv", ".tsv", ".parquet", ".json"}
     if not lines or first is None or "task" not in first.cells or "input" in first.cells:
-        return _beside(path, spec)
+        return _toml_header(path, spec)
     if len(table.rows) > 1 and "task" in table.rows[1].cells:  # a column like any other
-        return _beside(path, spec)
+        return _toml_header(path, spec)
     header: Header = convert(dict(first.cells), Header, first.place)
-    _known(header, first.place)
+    _check_scorers(header, first.place)
     del table.rows[0]
     table.columns[:] = dict.fromkeys(name for row in table.rows for name in row.cells)
     return spec.over(header)
 
 
-def _known(header: Header, place: str) -> None:
-    """Refuse a scorer that does not exist where the header names it."""
+def _check_scorers(header: Header, place: str) -> None:
+    """Check that the scorers in the header exist."""
     for name in header.scorers:
         if not scoring.is_own(name):
             try:
@@ -194,8 +193,8 @@ def _known(header: Header, place: str) -> None:
                 raise TaskError(f"{place}: {error}") from error
 
 
-class _Loading:
-    """One file on its way to a task set."""
+class _TaskLoader:
+    """Loader of one file: columns, targets, scorers and items."""
 
     def __init__(
         self,
@@ -214,23 +213,23 @@ class _Loading:
             )
         self.path, self.table, self.header, self.folder = path, table, header, folder
         self.task_name = header.task or path.stem
-        self.named = set(spec.scorers)
+        self.typed_scorers = set(spec.scorers)
         self.allowed, self.find_scorer = allowed, find_scorer
-        self.columns = mapping.decide(table, header, path)
+        self.columns = mapping.assign_columns(table, header, path)
         self.notes = [*table.notes, *self.columns.notes]
         self.faults: list[str] = []
         self.n_faults = 0
         self.scorers: dict[str, Scorer] = {}
-        self.seed: int | None = None  # of the order of options; None leaves it as the file has it
+        self.seed: int | None = None  # of the order of options; None keeps that of the file
 
     def fault(self, message: str) -> None:
         self.n_faults += 1
-        if len(self.faults) < _FIRST_FAULTS:
+        if len(self.faults) < _MAX_FAULTS:
             self.faults.append(message)
 
     def finish(self, helpers: Mapping[str, Mapping[str, Any]]) -> Loaded:
         rows = self._rows()
-        default = self._understand(rows)
+        default = self._convert_targets(rows)
         items = [] if self._lacks_target(rows, default) else self._items(rows, default)
         if not items and not self.faults:
             self.fault(f"{self.path}: no item is left")
@@ -245,13 +244,13 @@ class _Loading:
             prompt=prompt,
             examples=header.examples or (),
             scorers={n: s for n, s in self.scorers.items() if n in names},
-            mapping=self.columns.said(),
+            mapping=self.columns.description(),
             notes=tuple(self.notes),
         )
         return Loaded(tasks, self.faults, self.n_faults)
 
-    def _lacks_target(self, rows: list[cells.Parts], default: tuple[str, ...]) -> bool:
-        """Say once, not for every row, that no column is the target where the scorers need one."""
+    def _lacks_target(self, rows: list[cells.ItemParts], default: tuple[str, ...]) -> bool:
+        """Report once, not for every row, that the scorers need a target and no column is one."""
         needed = {r.scorer or default[0] for r in rows} & {
             "exact",
             "numeric",
@@ -265,43 +264,43 @@ class _Loading:
         columns = self.table.columns
         self.fault(
             f"{self.path}: none of the columns ({', '.join(columns[:20])}) looks like "
-            "the `target`; say which is,"
+            "the `target`; name it,"
             f' for example target = "{columns[-1]}", or choose a scorer that needs none'
         )
         return True
 
-    def _rows(self) -> list[cells.Parts]:
-        found, skipped = [], 0
+    def _rows(self) -> list[cells.ItemParts]:
+        parts, skipped = [], 0
         for row in self.table.rows:
             try:
-                one = cells.parts(row, self.columns)
+                row_parts = cells.item_parts(row, self.columns)
             except TaskError as error:
-                if self.header.skip_incomplete and isinstance(error, cells.NoQuestion):
+                if self.header.skip_incomplete and isinstance(error, cells.EmptyQuestion):
                     skipped += 1
                 else:
                     self.fault(str(error))
                 continue
-            if self.header.skip_incomplete and one.shape == "none" and self.columns.target:
+            if self.header.skip_incomplete and row_parts.shape == "none" and self.columns.target:
                 skipped += 1
             else:
-                found.append(one)
+                parts.append(row_parts)
         if skipped:
             self.notes.append(f"{counted(skipped, 'row')} without a question or a target left out")
-        return found
+        return parts
 
-    def _understand(self, rows: list[cells.Parts]) -> tuple[str, ...]:
-        """Bring the targets into our form; return the scorers of items that name none."""
+    def _convert_targets(self, rows: list[cells.ItemParts]) -> tuple[str, ...]:
+        """Convert the targets for the scorers; return the scorers of rows that name none."""
         truths, note = targets.final_answers([r.truths for r in rows])
         if note:
             self.notes.append(note)
-        for row, found in zip(rows, truths, strict=True):
-            row.truths = found
+        for row, truths_of_row in zip(rows, truths, strict=True):
+            row.truths = truths_of_row
         default = self.header.scorers or (self._guess(rows),)
-        _known(self.header, str(self.path))
+        _check_scorers(self.header, str(self.path))
         chosen = [r for r in rows if (r.scorer or default[0]) == "choice" and r.choices]
         if chosen:
             try:
-                found_letters, note = targets.letters(
+                found_letters, note = targets.to_letters(
                     [r.truths for r in chosen],
                     [r.choices for r in chosen],
                     self.header.answers,
@@ -310,37 +309,37 @@ class _Loading:
             except TaskError as error:
                 self.fault(str(error))
                 return default
-            for row, found in zip(chosen, found_letters, strict=True):
-                row.truths = found
+            for row, truths_of_row in zip(chosen, found_letters, strict=True):
+                row.truths = truths_of_row
             if note:
                 self.notes.append(note)
             self._decide_order([r.truths for r in chosen])
         for row in rows:
-            self._as_one(row, row.scorer or default[0])
+            self._join_list(row, row.scorer or default[0])
         return default
 
     def _decide_order(self, letters: list[tuple[str, ...]]) -> None:
-        """Shuffle options where that is wanted, or where their order tells the right one."""
-        told = self.header.shuffle
-        if told is None and not shuffling.gives_away(letters):
+        """Choose a seed if the header demands shuffling, or if the first option is always right."""
+        shuffle = self.header.shuffle
+        if shuffle is None and not shuffling.is_always_first(letters):
             return
-        if told is None:
+        if shuffle is None:
             self.notes.append(
                 f"warning: the right option is the first of all {len(letters):,} items; "
                 "options are shuffled, in"
                 " the same order in every run (shuffle = false keeps the file's)"
             )
-        self.seed = None if told is False else 0 if told is True else told or 0
+        self.seed = None if shuffle is False else 0 if shuffle is True else shuffle or 0
 
     @staticmethod
-    def _as_one(row: cells.Parts, scorer: str) -> None:
-        """Join a list that is one truth: for `list` and `json` its elements belong together."""
+    def _join_list(row: cells.ItemParts, scorer: str) -> None:
+        """Join a list to one target for the scorers `list` and `json`, which compare all of it."""
         if row.shape == "list" and scorer == "list":
             row.truths = (", ".join(row.truths),)
         elif row.shape == "list" and scorer == "json" and len(row.truths) != 1:
             row.truths = (json_text(list(row.truths)),)
 
-    def _guess(self, rows: list[cells.Parts]) -> str:
+    def _guess(self, rows: list[cells.ItemParts]) -> str:
         """Guess the scorer of a set from its columns and targets."""
         if all(r.scorer for r in rows):
             return rows[0].scorer or "exact" if rows else "exact"
@@ -357,13 +356,12 @@ class _Loading:
             guess = "exact"
             if any(_LATEX.search(t) for t in texts):
                 self.notes.append(
-                    "targets are LaTeX: "
-                    'scorer = "math" compares what they mean, "exact" how they are written'
+                    'targets are LaTeX: scorer = "math" compares their values, "exact" their texts'
                 )
         self.notes.append(f"scorer: {guess} (guessed)")
         return guess
 
-    def _items(self, rows: list[cells.Parts], default: tuple[str, ...]) -> list[TaskItem]:
+    def _items(self, rows: list[cells.ItemParts], default: tuple[str, ...]) -> list[TaskItem]:
         items: dict[str, TaskItem] = {}
         repeated: list[str] = []
         options = self.header.options or {}
@@ -377,7 +375,7 @@ class _Loading:
                 items[item.item] = item
             elif row.key is not None:
                 self.fault(
-                    f"{row.place}: item {item.item!r} is there twice; give each item its own key"
+                    f"{row.place}: item {item.item!r} occurs twice; give each item its own key"
                 )
             else:
                 repeated.append(row.place)
@@ -386,27 +384,34 @@ class _Loading:
             self.notes.append(
                 f"left out {counted(len(repeated), 'row')} equal to an earlier one (first: {shown})"
             )
-        self._note_twins(list(items.values()))
+        self._note_repeated_questions(list(items.values()))
         return list(items.values())
 
-    def _note_twins(self, items: list[TaskItem]) -> None:
-        asked: set[str] = set()
-        twins = [i.item for i in items if i.question in asked or asked.add(i.question)]  # type: ignore[func-returns-value]  # None is what is wanted
+    def _note_repeated_questions(self, items: list[TaskItem]) -> None:
+        questions: set[str] = set()
+        twins: list[str] = []
+        for item in items:
+            if item.question in questions:
+                twins.append(item.item)
+            questions.add(item.question)
         if twins:
             n_twins = counted(len(twins), "item")
             self.notes.append(f"{n_twins} with the question of an earlier one (first: {twins[0]})")
 
     def _item(
-        self, row: cells.Parts, default: tuple[str, ...], options: Mapping[str, Any]
+        self, row: cells.ItemParts, default: tuple[str, ...], options: Mapping[str, Any]
     ) -> TaskItem:
         names = (row.scorer, *default[1:]) if row.scorer else default
-        # without a key of its own an item is known by what it says, wherever it stands
+        # an item without a key is identified by its content, in any row
         key = row.key or content_id(row.input, list(row.choices), list(row.truths))[:12]
         choices, truths, metadata = row.choices, row.truths, row.metadata
         if self.seed is not None and names[0] == "choice":
-            places = shuffling.order(self.seed, key, row.input, choices, truths)
+            places = shuffling.shuffled_places(self.seed, key, row.input, choices, truths)
             if places is not None:
-                choices, truths = tuple(choices[p] for p in places), shuffling.moved(truths, places)
+                choices, truths = (
+                    tuple(choices[p] for p in places),
+                    shuffling.letters_after(truths, places),
+                )
                 metadata = {**metadata, "choice_order": places}
         target = truths[0] if truths else ""
         if len(truths) > 1:
@@ -434,30 +439,30 @@ class _Loading:
         return item
 
     def _check(self, scorer: Scorer, item: TaskItem, place: str) -> None:
-        """Let a scorer refuse an item; the message names the place in the file, not the item."""
+        """Let a scorer check an item; the message names the place in the file, not the item."""
         try:
             scorer.check(item)
         except TaskError as error:
-            said = str(error).removeprefix(f"{item.place}: ")
-            if said.startswith(("target", "the target")) and self.columns.target:
-                said += f" (column {self.columns.target!r})"
-            raise TaskError(f"{place}: {said}") from error
+            message = str(error).removeprefix(f"{item.place}: ")
+            if message.startswith(("target", "the target")) and self.columns.target:
+                message += f" (column {self.columns.target!r})"
+            raise TaskError(f"{place}: {message}") from error
 
     def _scorer(self, name: str, place: str) -> Scorer | None:
-        """Find a scorer once; one that cannot be had is a fault once."""
+        """Return a scorer, or None if it cannot be imported, which is reported as a fault."""
         if name not in self.scorers:
             try:
-                found = self._find(name)
+                scorer = self._find(name)
             except TaskError as error:
                 self.fault(f"{place}: {error}")
                 return None
-            self.scorers[name] = found
+            self.scorers[name] = scorer
         return self.scorers[name]
 
     def _find(self, name: str) -> Scorer:
         if self.find_scorer is not None and scoring.is_own(name):
             return self.find_scorer(name, self.folder)
-        allowed = self.allowed or name in self.named
+        allowed = self.allowed or name in self.typed_scorers
         return scoring.find(name, allow_code=allowed, folder=self.folder)
 
     def _task(
@@ -468,9 +473,9 @@ class _Loading:
         helpers: Mapping[str, Mapping[str, Any]],
         items: list[TaskItem],
     ) -> Task:
-        """Make the record; scorers of the user's, settings and judges are part of the version."""
+        """Build the record; the user's scorers, options and judges are part of the version."""
         header = self.header
-        own = {
+        identities = {
             n: s.identity for n in names if (s := self.scorers.get(n)) and s.identity is not None
         }
         judged = {
@@ -481,7 +486,7 @@ class _Loading:
             for j in scoring.judges(i)
         }
         identity: dict[str, Any] = {
-            "scorers": own,
+            "scorers": identities,
             "options": header.options or {},
             "also": list(default[1:]),
             "judges": {j: dict(helpers[j]) for j in sorted(judged) if j in helpers},

@@ -1,4 +1,4 @@
-"""Mapping of a user's file: which column is which field, as configured or guessed by name."""
+"""Mapping of the columns of a user's file to fields, by the header or guessed by name."""
 
 import dataclasses
 import difflib
@@ -14,7 +14,7 @@ from workbench.errors import TaskError
 from workbench.scoring import LETTERS
 from workbench.scoring.filling import blanks
 
-# names that other people's files use, the likeliest first
+# common names of columns, the most likely first
 _INPUT = (
     "input",
     "question",
@@ -67,20 +67,21 @@ _TAGS = ("tags", "subject", "category", "topic")
 _TESTS = ("tests", "test_list", "test", "test_cases")
 _SETUP = ("setup", "test_setup_code")
 _OPTION = re.compile(r"(option|choice|answer|ending|opt|op|sol)?[_ ]?([a-j]|\d)", re.IGNORECASE)
-_PLAIN = ("cluster", "difficulty", "value_usd", "human_cost_usd", "scorer", "metadata")
-OURS = ("item", "input", "target", "choices", "tags", *_PLAIN)
+_SAME_NAME_FIELDS = ("cluster", "difficulty", "value_usd", "human_cost_usd", "scorer", "metadata")
+FIELDS = ("item", "input", "target", "choices", "tags", *_SAME_NAME_FIELDS)
 
 
 @dataclasses.dataclass(slots=True)
 class Columns:
-    """What is read from where; a text is the name of a column, or a template over columns.
+    """The source of each field: the name of a column, or a template over columns.
 
     Attributes:
-        choices: one column with the list, or several with an option each.
-        constant: options that all items share, in place of columns.
-        metadata: columns by the name that they get in an item's metadata.
-        guessed: the fields that nobody named.
-        marks: decimal mark of the numbers of a field, where their column or the header tells.
+        choices: one column with the list, or several with one option each.
+        constant: options that all items share, instead of columns.
+        metadata: name in an item's metadata → column.
+        spread: column with an object whose members are metadata.
+        guessed: the fields that the header does not assign.
+        marks: field → decimal mark, if the header or the column decides it.
         has_whole_keys: whether all keys are whole numbers, some with an empty fraction.
     """
 
@@ -102,9 +103,9 @@ class Columns:
     has_whole_keys: bool = False
     notes: list[str] = dataclasses.field(default_factory=list)
 
-    def said(self) -> dict[str, str]:
-        """Say what each field is read from."""
-        found: dict[str, Any] = {
+    def description(self) -> dict[str, str]:
+        """Return the source of each field as text; "(guessed)" marks guesses."""
+        sources: dict[str, Any] = {
             f: getattr(self, f)
             for f in (
                 "item",
@@ -117,14 +118,19 @@ class Columns:
                 "scorer",
             )
         }
-        found |= {"choices": ", ".join(self.choices or self.constant), "tags": ", ".join(self.tags)}
-        found |= {f"metadata.{name}": column for name, column in self.metadata.items()}
-        found["metadata"] = self.spread
-        marked = {f: f"{v} (guessed)" if f in self.guessed else v for f, v in found.items() if v}
-        return {field: str(source) for field, source in marked.items()}
+        sources |= {
+            "choices": ", ".join(self.choices or self.constant),
+            "tags": ", ".join(self.tags),
+        }
+        sources |= {f"metadata.{name}": column for name, column in self.metadata.items()}
+        sources["metadata"] = self.spread
+        described = {
+            f: f"{v} (guessed)" if f in self.guessed else v for f, v in sources.items() if v
+        }
+        return {field: str(source) for field, source in described.items()}
 
-    def used(self) -> set[str]:
-        """Name the columns that are read."""
+    def used_columns(self) -> set[str]:
+        """Return the names of the columns that are read."""
         texts = [
             self.input,
             self.target,
@@ -139,7 +145,7 @@ class Columns:
 
 
 def names_in(source: str) -> list[str]:
-    """List the columns that a source names: itself, or those in its blanks."""
+    """List the columns of a source: itself, or those in the blanks of a template."""
     return blanks(source) if "{" in source else [source]
 
 
@@ -147,58 +153,58 @@ def cell(cells: Mapping[str, Any], name: str) -> Any:
     """Look up a cell by column, or by "a.b" within the object of a column; None if absent."""
     if name in cells:
         return cells[name]
-    found: Any = cells
+    value: Any = cells
     for part in name.split("."):
-        found = found.get(part) if isinstance(found, Mapping) else None
-    return found
+        value = value.get(part) if isinstance(value, Mapping) else None
+    return value
 
 
-def decide(table: Table, header: Header, path: Path) -> Columns:
-    """Find out what is read from where.
+def assign_columns(table: Table, header: Header, path: Path) -> Columns:
+    """Assign the columns of a file to fields.
 
     Raises:
-        TaskError: a column that was named is not there, or none can be guessed for the question.
+        TaskError: a column in the header does not exist, or no column looks like the question.
     """
-    known = _Known(table, path)
-    found = Columns()
-    _take_told(found, header, known)
-    _guess_main(found, header, known)
-    _guess_rest(found, header, known)
-    _survey(found, header, table)
-    unused = [c for c in table.columns if c not in found.used()]
+    index = _ColumnIndex(table, path)
+    columns = Columns()
+    _apply_header(columns, header, index)
+    _guess_main(columns, header, index)
+    _guess_rest(columns, header, index)
+    _survey_columns(columns, header, table)
+    unused = [c for c in table.columns if c not in columns.used_columns()]
     for name in unused:
         near = difflib.get_close_matches(
-            name, [f for f in OURS if f not in table.columns], n=1, cutoff=0.8
+            name, [f for f in FIELDS if f not in table.columns], n=1, cutoff=0.8
         )
-        if near and not getattr(found, near[0], None):
-            found.notes.append(f"column {name!r} is not used; did you mean {near[0]!r}?")
+        if near and not getattr(columns, near[0], None):
+            columns.notes.append(f"column {name!r} is not used; did you mean {near[0]!r}?")
     if unused:
         shown = ", ".join(map(repr, unused[:12])) + (
             f" and {len(unused) - 12} more" if len(unused) > 12 else ""
         )
-        found.notes.append(f"columns not used: {shown}")
-    return found
+        columns.notes.append(f"columns not used: {shown}")
+    return columns
 
 
-def _survey(found: Columns, header: Header, table: Table) -> None:
-    """Learn of whole columns what a single cell cannot say."""
+def _survey_columns(columns: Columns, header: Header, table: Table) -> None:
+    """Detect the decimal marks and the type of the keys, which need all cells of a column."""
 
     def texts(source: str) -> Iterator[Any]:
         return (cell(row.cells, source) for row in table.rows)
 
     for field in ("difficulty", "value_usd", "human_cost_usd"):
-        source = getattr(found, field)
+        source = getattr(columns, field)
         mark = header.decimal or (None if source is None else common_mark(texts(source)))
         if mark is not None:
-            found.marks[field] = mark
-    if found.item is not None and "{" not in found.item:
-        keys = [key for key in texts(found.item) if not is_empty(key)]
-        whole = all(isinstance(key, str) and integral(key) is not None for key in keys)
-        found.has_whole_keys = whole and any("." in key for key in keys)
+            columns.marks[field] = mark
+    if columns.item is not None and "{" not in columns.item:
+        keys = [key for key in texts(columns.item) if not is_empty(key)]
+        are_integral = all(isinstance(key, str) and integral(key) is not None for key in keys)
+        columns.has_whole_keys = are_integral and any("." in key for key in keys)
 
 
-class _Known:
-    """The columns of a file, to look names up in."""
+class _ColumnIndex:
+    """Index of the columns of a file and of the members of their objects, by name."""
 
     def __init__(self, table: Table, path: Path) -> None:
         self.path, self.columns, self.rows = path, table.columns, table.rows
@@ -214,7 +220,7 @@ class _Known:
         self._folded = {c.casefold(): c for c in reversed(self.columns)}
 
     def check(self, source: str, field: str) -> str:
-        """Return a source whose columns are all there; TaskError names the one that is not."""
+        """Return the source if all its columns exist; raise TaskError otherwise."""
         try:
             names = names_in(source)
         except ValueError as error:
@@ -230,16 +236,16 @@ class _Known:
                     else f"there are {', '.join(self.columns[:20])}"
                 )
                 raise TaskError(
-                    f"{self.path}: {field} names the column {name!r}, which is not there; {hint}"
+                    f"{self.path}: {field} names the column {name!r}, which does not exist; {hint}"
                 )
         return source
 
     def has(self, name: str) -> bool:
-        """Whether some row has such a cell."""
+        """Return whether some row has a cell of this name."""
         return name in self.columns or any(cell(r.cells, name) is not None for r in self.rows)
 
     def first(self, names: Iterable[str], taken: set[str]) -> str | None:
-        """Return the first of some names that is a column, in any case; then within objects."""
+        """Return the first name that is a column, in any case; else one within objects."""
         for name in names:
             if (column := self._folded.get(name)) is not None and column not in taken:
                 return column
@@ -250,7 +256,7 @@ class _Known:
         return None
 
 
-def _take_told(found: Columns, header: Header, known: _Known) -> None:
+def _apply_header(columns: Columns, header: Header, index: _ColumnIndex) -> None:
     for field in (
         "input",
         "target",
@@ -261,65 +267,65 @@ def _take_told(found: Columns, header: Header, known: _Known) -> None:
         "human_cost_usd",
     ):
         if (source := getattr(header, field)) is not None:
-            setattr(found, field, known.check(source, field))
+            setattr(columns, field, index.check(source, field))
     if header.choices is not None:
-        _take_choices(found, header.choices, known)
+        _apply_choices(columns, header.choices, index)
     if header.tags is not None:
         names = (header.tags,) if isinstance(header.tags, str) else header.tags
-        found.tags = tuple(known.check(n, "tags") for n in names)
+        columns.tags = tuple(index.check(n, "tags") for n in names)
     more = header.metadata or {}
     table = more if isinstance(more, dict) else {name: name for name in more}
     table = table | {
         n: v for n in ("tests", "entry_point") if (v := getattr(header, n)) is not None
     }
-    found.metadata = {
-        name: known.check(column, f"metadata.{name}") for name, column in table.items()
+    columns.metadata = {
+        name: index.check(column, f"metadata.{name}") for name, column in table.items()
     }
 
 
-def _take_choices(found: Columns, told: str | tuple[str, ...], known: _Known) -> None:
-    if isinstance(told, str):
-        found.choices = (known.check(told, "choices"),)
-    elif not any(known.has(name) for name in told):
-        found.constant = told
-        found.notes.append(
-            f"choices: the same for all items ({', '.join(told)}), as none of them is a column"
+def _apply_choices(columns: Columns, names: str | tuple[str, ...], index: _ColumnIndex) -> None:
+    if isinstance(names, str):
+        columns.choices = (index.check(names, "choices"),)
+    elif not any(index.has(name) for name in names):
+        columns.constant = names
+        columns.notes.append(
+            f"choices: the same for all items ({', '.join(names)}), as none of them is a column"
         )
     else:
-        found.choices = tuple(known.check(name, "choices") for name in told)
+        columns.choices = tuple(index.check(name, "choices") for name in names)
 
 
-def _guess_main(found: Columns, header: Header, known: _Known) -> None:
-    if not found.input:
-        column = known.first(_INPUT, set())
+def _guess_main(columns: Columns, header: Header, index: _ColumnIndex) -> None:
+    if not columns.input:
+        column = index.first(_INPUT, set())
         if column is None:
             raise TaskError(
-                f"{known.path}: none of the columns ({', '.join(known.columns[:20])}) "
-                "looks like the question; say"
-                f' which is, for example input = "{known.columns[0]}"'
+                f"{index.path}: none of the columns ({', '.join(index.columns[:20])}) "
+                "looks like the question; name it,"
+                f' for example input = "{index.columns[0]}"'
             )
-        found.input = column
-        found.guessed |= {"input"} - {column}
-        context = known.first(_CONTEXT, {column}) if column.casefold() == "question" else None
-        if context is not None and context in known.columns:
-            found.input = f"{{{context}}}\n\n{{{column}}}"
-    if not found.choices and not found.constant:
-        _guess_choices(found, known)
-    if found.target is None:
-        taken = set(names_in(found.input)) | set(found.choices)
-        column = known.first(_TARGET, taken)
-        found.target = column
-        found.guessed |= {"target"} - {column or "target"}
+        columns.input = column
+        columns.guessed |= {"input"} - {column}
+        context = index.first(_CONTEXT, {column}) if column.casefold() == "question" else None
+        if context is not None and context in index.columns:
+            columns.input = f"{{{context}}}\n\n{{{column}}}"
+    if not columns.choices and not columns.constant:
+        _guess_choices(columns, index)
+    if columns.target is None:
+        taken = set(names_in(columns.input)) | set(columns.choices)
+        column = index.first(_TARGET, taken)
+        columns.target = column
+        columns.guessed |= {"target"} - {column or "target"}
 
 
-def _guess_choices(found: Columns, known: _Known) -> None:
-    column = known.first(_CHOICES, set(names_in(found.input)))
+def _guess_choices(columns: Columns, index: _ColumnIndex) -> None:
+    column = index.first(_CHOICES, set(names_in(columns.input)))
     if column is not None:
-        found.choices = (column,)
-        found.guessed |= {"choices"} - {column}
+        columns.choices = (column,)
+        columns.guessed |= {"choices"} - {column}
         return
     families: dict[str, list[tuple[str, str]]] = {}
-    for name in known.columns:
+    for name in index.columns:
         if (match := _OPTION.fullmatch(name)) is not None:
             families.setdefault((match[1] or "").casefold(), []).append((match[2].upper(), name))
     for family, options in families.items():
@@ -331,68 +337,68 @@ def _guess_choices(found: Columns, known: _Known) -> None:
         )
         bare_digits = not family and keys[0].isdigit()
         if len(keys) >= 2 and keys in runs and not bare_digits:
-            found.choices = tuple(name for _, name in sorted(options))
-            found.guessed.add("choices")
+            columns.choices = tuple(name for _, name in sorted(options))
+            columns.guessed.add("choices")
             return
 
 
-def _guess_rest(found: Columns, header: Header, known: _Known) -> None:
-    for field in _PLAIN:
-        home = "spread" if field == "metadata" else field
+def _guess_rest(columns: Columns, header: Header, index: _ColumnIndex) -> None:
+    for field in _SAME_NAME_FIELDS:
+        attribute = "spread" if field == "metadata" else field
         if (
-            getattr(found, home) is None
-            and field in known.columns
-            and field not in found.metadata.values()
+            getattr(columns, attribute) is None
+            and field in index.columns
+            and field not in columns.metadata.values()
         ):
-            setattr(found, home, field)
-    if found.item is None:
-        column = known.first(_ITEM, set(names_in(found.input)))
+            setattr(columns, attribute, field)
+    if columns.item is None:
+        column = index.first(_ITEM, set(names_in(columns.input)))
         if column is not None and "." not in column:
-            _take_key(found, column, known.rows)
-    if header.tags is None and (column := known.first(_TAGS, found.used())) is not None:
-        found.tags = (column,)
-        found.guessed |= {"tags"} - {column}
-    _guess_tests(found, header, known)
+            _guess_key(columns, column, index.rows)
+    if header.tags is None and (column := index.first(_TAGS, columns.used_columns())) is not None:
+        columns.tags = (column,)
+        columns.guessed |= {"tags"} - {column}
+    _guess_tests(columns, header, index)
 
 
-def _take_key(found: Columns, column: str, rows: list[Row]) -> None:
-    """Take a column as the key if it tells all rows apart; our own name is taken at its word."""
+def _guess_key(columns: Columns, column: str, rows: list[Row]) -> None:
+    """Use a column as the key if its values are unique, or if it is called "item"."""
     keys = [str(row.cells.get(column, "")) for row in rows]
     if column == "item" or (len(set(keys)) == len(keys) and "" not in keys):
-        found.item = column
-        found.guessed |= {"item"} - {column}
+        columns.item = column
+        columns.guessed |= {"item"} - {column}
     else:
-        found.notes.append(
-            f"column {column!r} is no key: some rows share it, or have none; "
-            "items are told apart by their content"
+        columns.notes.append(
+            f"column {column!r} is not used as the key: its values are not unique, or missing; "
+            "keys are made from the content of items"
         )
 
 
-def _guess_tests(found: Columns, header: Header, known: _Known) -> None:
-    """Take what unit tests need, where they were asked for or nothing else could be the truth."""
+def _guess_tests(columns: Columns, header: Header, index: _ColumnIndex) -> None:
+    """Assign the columns of unit tests, if the scorer needs them or no other one is possible."""
     wanted = "unit_tests" in header.scorers
-    if "tests" in found.metadata or not (
-        wanted or (not header.scorers and "scorer" not in known.columns)
+    if "tests" in columns.metadata or not (
+        wanted or (not header.scorers and "scorer" not in index.columns)
     ):
         return
-    if not wanted and (found.choices or "." in (known.first(_TESTS, set()) or ".")):
+    if not wanted and (columns.choices or "." in (index.first(_TESTS, set()) or ".")):
         return
     pairs = (("tests", _TESTS), ("entry_point", ("entry_point",)), ("setup", _SETUP))
-    for name, likely in pairs:
-        column = known.first(likely, set())
+    for name, candidates in pairs:
+        column = index.first(candidates, set())
         if (
             column is not None
-            and name not in found.metadata
-            and (name == "tests" or "tests" in found.metadata)
+            and name not in columns.metadata
+            and (name == "tests" or "tests" in columns.metadata)
         ):
-            found.metadata[name] = column
-            found.guessed |= {f"metadata.{name}"} - {f"metadata.{column}"}
-    entry = found.metadata.get("entry_point")
-    if entry is not None and "prefix" not in found.metadata and "{" not in found.input:
-        begun = [
-            f"def {cell(r.cells, entry)}" in str(cell(r.cells, found.input))
-            for r in known.rows[:20]
+            columns.metadata[name] = column
+            columns.guessed |= {f"metadata.{name}"} - {f"metadata.{column}"}
+    entry = columns.metadata.get("entry_point")
+    if entry is not None and "prefix" not in columns.metadata and "{" not in columns.input:
+        begins_so = [
+            f"def {cell(r.cells, entry)}" in str(cell(r.cells, columns.input))
+            for r in index.rows[:20]
         ]
-        if all(begun):  # the question is the beginning of the code
-            found.metadata["prefix"] = found.input
-            found.guessed.add("metadata.prefix")
+        if all(begins_so):  # the question is the beginning of the code to write
+            columns.metadata["prefix"] = columns.input
+            columns.guessed.add("metadata.prefix")

@@ -1,7 +1,6 @@
-"""Reading of a user's CSV, TSV, JSON Lines, JSON or Parquet file → cells by column, with places.
+"""Reading of a user's CSV, TSV, JSON Lines, JSON or Parquet file into rows of cells.
 
-Sizes are bounded before anything is read whole; what is refused is said with file, line or row, and
-column.
+File sizes are checked before a file is read. Every error names the file, and the line or row.
 """
 
 import codecs
@@ -22,20 +21,20 @@ from workbench.decoding import UNDECODABLE
 from workbench.errors import TaskError
 
 SUFFIXES = (".jsonl", ".ndjson", ".csv", ".tsv", ".json", ".parquet")
-MOST_BYTES = 1 << 30
-MOST_ROWS = 1_000_000
+MAX_BYTES = 1 << 30
+MAX_ROWS = 1_000_000
 _CELL_LIMIT = 10_000_000  # the CSV reader's default of 128 KiB is less than one long document
-_BATCH = 20_000
+_BATCH_ROWS = 20_000
 _LIST_FIELDS = ("data", "rows", "items", "examples", "questions", "instances", "test")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Row:
-    """One row.
+    """One row of a file.
 
     Attributes:
         place: file and line, or file and number of the row, for messages.
-        cells: what is filled, by column; empty cells, nulls and NaN are left out.
+        cells: the cells by column, without empty ones, nulls and NaN.
     """
 
     place: str
@@ -44,7 +43,7 @@ class Row:
 
 @dataclasses.dataclass(slots=True)
 class Table:
-    """The rows of a file, its columns in order, and what was guessed to read it."""
+    """The rows of a file, its columns in order, and notes on guesses."""
 
     rows: list[Row]
     columns: list[str]
@@ -52,7 +51,11 @@ class Table:
 
 
 def read(path: Path, header: Header) -> Table:
-    """Read a file by its suffix; the header says how, where that cannot be guessed."""
+    """Read a file by its suffix; encoding, delimiter and rows are the header's or detected.
+
+    Raises:
+        TaskError: the file is missing, too large or broken.
+    """
     readers: dict[str, Callable[[Path, Header, list[str]], Iterator[Row]]] = {
         ".csv": _csv_rows,
         ".tsv": _csv_rows,
@@ -63,8 +66,8 @@ def read(path: Path, header: Header) -> Table:
     _check_size(path)
     rows: list[Row] = []
     for row in readers.get(path.suffix.lower(), _line_rows)(path, header, notes):
-        if len(rows) == MOST_ROWS:
-            raise TaskError(f"{path}: more than {MOST_ROWS:,} rows; split the file")
+        if len(rows) == MAX_ROWS:
+            raise TaskError(f"{path}: more than {MAX_ROWS:,} rows; split the file")
         rows.append(row)
     columns = list(dict.fromkeys(name for row in rows for name in row.cells))
     return Table(rows, columns, notes)
@@ -72,22 +75,22 @@ def read(path: Path, header: Header) -> Table:
 
 def _check_size(path: Path) -> None:
     try:
-        found = path.stat()
+        status = path.stat()
     except FileNotFoundError as error:
         raise TaskError(f"{path}: there is no such task file") from error
     except OSError as error:
         raise TaskError(f"{path}: cannot be read: {error.strerror}") from error
-    if not path.is_file():  # a folder, a pipe, a device without an end
-        raise TaskError(f"{path}: cannot be read: it is no ordinary file")
-    if found.st_size > MOST_BYTES:
+    if not path.is_file():  # a folder, a pipe, or a device, which may be endless
+        raise TaskError(f"{path}: cannot be read: it is not a regular file")
+    if status.st_size > MAX_BYTES:
         raise TaskError(
-            f"{path}: {found.st_size / 1e9:.1f} GB, more than {MOST_BYTES / 1e9:.1f}; "
+            f"{path}: {status.st_size / 1e9:.1f} GB, more than {MAX_BYTES / 1e9:.1f}; "
             "split the file"
         )
 
 
 def read_text(path: Path, encoding: str | None = None) -> str:
-    """Read a text file as UTF-8, as UTF-16 or UTF-32 where its first bytes say so, or as told."""
+    """Read a text file in the given encoding, or the one of its byte-order mark, or UTF-8."""
     try:
         content = path.read_bytes()
     except FileNotFoundError as error:
@@ -101,8 +104,8 @@ def read_text(path: Path, encoding: str | None = None) -> str:
     except UnicodeDecodeError as error:
         raise TaskError(
             f"{path}: not {encoding or 'UTF-8'} text, at byte {error.start}; "
-            "save the file as UTF-8, or say"
-            ' what it is, for example encoding = "cp1252"'
+            "save the file as UTF-8, or name its encoding,"
+            ' for example encoding = "cp1252"'
         ) from error
 
 
@@ -119,7 +122,7 @@ def _filled(raw: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _decode(text: str) -> Any:
-    """Read JSON; NaN, which Python writes for what is missing, reads as null."""
+    """Decode JSON; NaN, which Python writes for missing values, becomes null."""
     try:
         return msgspec.json.decode(text)
     except UNDECODABLE:
@@ -155,12 +158,12 @@ def _json_rows(path: Path, header: Header, notes: list[str]) -> Iterator[Row]:
 
 
 def _list_in(document: Any, path: Path, header: Header, notes: list[str]) -> list[Any]:
-    """Find the rows in a JSON document: the list itself, a field with a list, or objects by key."""
+    """Return the rows of a JSON document: the list, a field with a list, or objects by key."""
     if header.rows is not None:
         for name in header.rows.split("."):
             document = document.get(name) if isinstance(document, dict) else None
         if not isinstance(document, list):
-            raise TaskError(f"{path}: rows = {header.rows!r} is no list in this file")
+            raise TaskError(f"{path}: rows = {header.rows!r} is not a list in this file")
         return document
     if isinstance(document, list):
         return document
@@ -174,8 +177,8 @@ def _list_in(document: Any, path: Path, header: Header, notes: list[str]) -> lis
     if document and all(isinstance(v, dict) for v in document.values()):
         notes.append("rows: the objects of the file, their keys as `item`")
         return [{"item": key, **value} for key, value in document.items()]
-    said = f"several lists ({', '.join(lists)})" if lists else "no list of objects"
-    raise TaskError(f'{path}: {said}; say which field holds the rows, for example rows = "data"')
+    reason = f"several lists ({', '.join(lists)})" if lists else "no list of objects"
+    raise TaskError(f'{path}: {reason}; name the field with the rows, for example rows = "data"')
 
 
 def _csv_rows(path: Path, header: Header, notes: list[str]) -> Iterator[Row]:
@@ -204,26 +207,26 @@ def _csv_rows(path: Path, header: Header, notes: list[str]) -> Iterator[Row]:
 
 def _names(cells: list[str], place: str) -> list[str]:
     names = [cell.strip() for cell in cells]
-    twice = sorted({n for n in names if n and names.count(n) > 1})
-    if twice:
+    repeated = sorted({n for n in names if n and names.count(n) > 1})
+    if repeated:
         raise TaskError(
-            f"{place}: two columns are called {twice[0]!r}; give each a name of its own"
+            f"{place}: two columns are called {repeated[0]!r}; give each a name of its own"
         )
     return names
 
 
 def _delimiter(path: Path, text: str, notes: list[str]) -> str:
-    """Tell the delimiter by the first record, and note one that is not the usual one."""
+    """Detect the delimiter in the first record, and note one that is not a comma."""
     if path.suffix.lower() == ".tsv":
         return "\t"
     head, _, rest = text.lstrip("\r\n").partition("\n")
     while is_open(head) and rest:
         line, _, rest = rest.partition("\n")
         head = f"{head}\n{line}"
-    best = delimiter_of(head)
-    if best != ",":
-        notes.append(f"delimiter: {best!r}")
-    return best
+    delimiter = delimiter_of(head)
+    if delimiter != ",":
+        notes.append(f"delimiter: {delimiter!r}")
+    return delimiter
 
 
 def _parquet_rows(path: Path, _: Header, __: list[str]) -> Iterator[Row]:
@@ -232,18 +235,18 @@ def _parquet_rows(path: Path, _: Header, __: list[str]) -> Iterator[Row]:
     try:
         frame = pl.scan_parquet(path, glob=False)
         count = frame.select(pl.len()).collect().item()
-        if count > MOST_ROWS:
-            raise TaskError(f"{path}: {count:,} rows, more than {MOST_ROWS:,}; split the file")
+        if count > MAX_ROWS:
+            raise TaskError(f"{path}: {count:,} rows, more than {MAX_ROWS:,}; split the file")
         size = 0.0
-        for start in range(0, count, _BATCH):
-            batch = frame.slice(start, _BATCH).collect()
+        for start in range(0, count, _BATCH_ROWS):
+            batch = frame.slice(start, _BATCH_ROWS).collect()
             size += batch.estimated_size()
-            if size > 2 * MOST_BYTES:
+            if size > 2 * MAX_BYTES:
                 raise TaskError(
-                    f"{path}: more than {2 * MOST_BYTES / 1e9:.1f} GB once unpacked; split the file"
+                    f"{path}: more than {2 * MAX_BYTES / 1e9:.1f} GB once unpacked; split the file"
                 )
             for number, raw in enumerate(batch.iter_rows(named=True), start + 1):
                 yield Row(f"{path}, row {number}", _filled(raw))
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
-        said = str(error).partition("\n")[0]
-        raise TaskError(f"{path}: not readable as Parquet: {said}") from error
+        reason = str(error).partition("\n")[0]
+        raise TaskError(f"{path}: not readable as Parquet: {reason}") from error

@@ -6,7 +6,7 @@ from workbench.errors import TaskError
 
 
 def data_dir() -> Path:
-    """Find the data that ships: inside the installed package, else beside it in a checkout."""
+    """Return the folder of the shipped data: in the installed package, or in the checkout."""
     package = Path(__file__).resolve().parent.parent
     for folder in (package / "_data", package.parent / "data"):
         if (folder / "tasks").is_dir():
@@ -32,5 +32,5 @@ def sample_prices() -> Path:
 
 
 def task_names() -> list[str]:
-    """List the task sets that ship."""
+    """List the names of the shipped task sets."""
     return sorted(p.stem for p in (data_dir() / "tasks").glob("*.jsonl"))

@@ -1,7 +1,7 @@
-"""Shuffling of multiple-choice options, for files whose own order gives the answer away.
+"""Shuffling of multiple-choice options, for files whose first option is always the right one.
 
-An order follows from the item alone (its key, question and options) and a seed: it is the same in
-every run, so that an attempt that is resumed, or repeated by somebody else, asks the same prompt.
+The order depends only on the item (its key, question and options) and a seed. It is the same in
+every run, so that resumed and repeated attempts have the same prompt.
 """
 
 import random
@@ -11,29 +11,31 @@ from collections.abc import Iterable, Sequence
 from workbench.records import content_id
 from workbench.scoring import LETTERS
 
-FEWEST = 2  # items whose right option comes first, before that is a habit of the file
-# options that speak of where others stand: their order is part of what they say
-_PLACED = re.compile(
+MIN_ITEMS = 2  # a single item whose first option is right proves nothing about the file
+# options that refer to the places of others, as "all of the above"
+_REFERS_TO_PLACES = re.compile(
     r"(?i:\b(?:above|below|preceding|foregoing)\b)|\b[A-J]\)? ?(?:and|or|&|,) ?\(?[A-J]\b"
 )
 
 
-def gives_away(targets: Iterable[Sequence[str]]) -> bool:
+def is_always_first(targets: Iterable[Sequence[str]]) -> bool:
     """Return whether the right option is the first of every item; `targets` are the letters."""
-    found = list(targets)
-    return len(found) >= FEWEST and all(tuple(letters) == (LETTERS[0],) for letters in found)
+    letters_by_item = list(targets)
+    return len(letters_by_item) >= MIN_ITEMS and all(
+        tuple(letters) == (LETTERS[0],) for letters in letters_by_item
+    )
 
 
-def order(
+def shuffled_places(
     seed: int, key: str, question: str, choices: Sequence[str], letters: Sequence[str]
 ) -> list[int] | None:
-    """Draw the order of an item's options: which one, from 0, stands at each place.
+    """Draw the order of an item's options.
 
     Returns:
-        None where an option speaks of the places of others ("all of the above"), or where the right
-        ones are no letters of options.
+        The index of the option at each place, from 0; None if an option refers to the places of
+        others ("all of the above"), or if the targets are not letters of options.
     """
-    if any(_PLACED.search(choice) for choice in choices):
+    if any(_REFERS_TO_PLACES.search(choice) for choice in choices):
         return None
     if not all(letter and letter in LETTERS[: len(choices)] for letter in letters):
         return None
@@ -42,8 +44,8 @@ def order(
     return places
 
 
-def moved(letters: Sequence[str], places: Sequence[int]) -> tuple[str, ...]:
-    """Follow letters to where their options stand in an order.
+def letters_after(letters: Sequence[str], places: Sequence[int]) -> tuple[str, ...]:
+    """Return the letters of options after they were put in an order.
 
     >>> moved(("A",), [2, 0, 1])
     ('B',)

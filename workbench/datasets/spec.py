@@ -1,4 +1,4 @@
-"""Specification of a task set: in its own file, in a `.toml` beside it, or in the plan."""
+"""Specification of a task set, from its file, a `.toml` file of the same name, or the plan."""
 
 from typing import Any, Literal
 
@@ -16,7 +16,7 @@ class Example(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A worked example that strategies show to a model; never one of the items.
 
     Attributes:
-        thought: what may be thought before the answer.
+        thought: the reasoning before the answer.
     """
 
     input: str
@@ -31,33 +31,30 @@ class Example(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Header(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What a task set says of itself, and which of its columns are what; all of it may be left out.
+    """Description of a task set and assignment of its columns to fields; all fields are optional.
 
-    A column is named as it is in the file; "a.b" is the field b of an object in column a. Where a
-    text is wanted, it may be a template over columns: "{context}, {question}".
+    A column is named as in the file; "a.b" is the field b of an object in column a. The source of a
+    text may be a template over columns: "{context}, {question}".
 
     Attributes:
         task: name of the set; by default the file's.
-        scorer: one name, or several; the first gives a trace its score. `module:function` is one of
-            your own.
+        scorer: one name, or several; the first gives a trace its score. `module:function` is a
+            scorer of the user.
         options: settings of the scorers, for all items: tolerance, rubric, votes …
         prompt: the instruction that comes before every question.
-        input, target, item: column or template of the question, the truth and the key.
-        choices: a column that holds the list of options, or the columns that hold one option each;
-            where none of the names is a column, they are the options themselves.
-        answers: what the target says of a choice: letter, index0 (from 0), index1, or the option's
+        input, target, item: column or template of the question, the target and the key.
+        choices: a column with the list of options, or columns with one option each; if none of the
+            names is a column, they are the options themselves.
+        answers: what the target of a choice is: letter, index0 (from 0), index1, or the option's
             text.
-        shuffle: whether the options of choices are shown in an order drawn for each item, the same
-            in every run; a number is the seed. Where nothing is said, they are if the file has the
-            right one first in every item.
+        shuffle: whether the options of choices are shuffled, in the same order in every run; a
+            number is the seed. By default they are if the first option of every item is right.
         tags: columns whose values become tags.
-        metadata: columns that are kept with an item, or a table of names and columns.
+        metadata: columns that are stored with an item, or a table of names and columns.
         tests, entry_point: columns for the scorer unit_tests.
-        rows: which field of a JSON file holds the list of rows.
-        decimal: the decimal mark of numbers in text, "." or ","; told by their columns where it is
-            left out.
-        skip_incomplete: leave rows without a question or a target out, in place of refusing the
-            file.
+        rows: the field of a JSON file with the list of rows.
+        decimal: the decimal mark of numbers in text, "." or ","; by default it is detected.
+        skip_incomplete: skip rows without a question or a target, instead of refusing the file.
     """
 
     task: str | None = None
@@ -90,31 +87,31 @@ class Header(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 
     @property
     def scorers(self) -> tuple[str, ...]:
-        """The scorers by name; () where none is given."""
+        """The names of the scorers; () if there is none."""
         if self.scorer is None:
             return ()
         return (self.scorer,) if isinstance(self.scorer, str) else tuple(self.scorer)
 
 
 class TaskSpec(Header, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """A task set as a plan names it: a file or a shipped set (`task`), and overrides of its header.
+    """Task set in a plan: a file or a shipped set (`task`), and overrides of its header.
 
     Attributes:
-        path: the file; relative to the plan's folder, else to where the command runs.
-        allow_code: whether scorers named `module:function` by the file itself may be imported.
+        path: the file; relative to the plan's folder, else to the working directory.
+        allow_code: whether scorers named `module:function` in the file may be imported.
     """
 
     path: str | None = None
     allow_code: bool = False
 
     def over(self, header: Header) -> Header:
-        """Lay what is said here over what the file says of itself."""
+        """Return the file's header with the fields that are set here replaced."""
         own = {f: getattr(self, f) for f in Header.__struct_fields__}
         return msgspec.structs.replace(header, **{f: v for f, v in own.items() if v is not None})
 
 
 def convert(raw: Any, kind: type[Any], place: str) -> Any:
-    """Turn a table into a header or a spec; TaskError says where and which field."""
+    """Convert a table to a header or a spec; TaskError names the place and the field."""
     try:
         return msgspec.convert(raw, kind, strict=False)
     except msgspec.ValidationError as error:

@@ -1,4 +1,4 @@
-"""Targets of other people's files → targets for our scorers: "#### 42", indexes, option texts."""
+"""Conversion of a file's targets for the scorers: worked solutions, indexes, option texts."""
 
 import re
 from collections.abc import Sequence
@@ -8,17 +8,17 @@ from workbench.errors import TaskError
 from workbench.scoring import LETTERS
 from workbench.scoring.answers import boxed
 
-Truths = tuple[str, ...]  # all that are accepted, the first is the target; () where there is none
+Truths = tuple[str, ...]  # all accepted answers, the first is the target; () without a target
 _LAST = re.compile(r"(?:A|Answer|The answer is):?\s+(.+?)\.?", re.IGNORECASE)
 
 
 def final_answers(truths: Sequence[Truths]) -> tuple[list[Truths], str | None]:
-    r"""Take the answer out of worked solutions, where every one of a file marks it the same way.
+    r"""Extract the answers from worked solutions, if all of a file mark them in the same way.
 
     Known marks: "#### 42" (GSM8K), a last line "A: 42" after others, \\boxed{42} (MATH).
 
     Returns:
-        the truths, and what was done as a sentence; null where nothing was.
+        (the truths, a note on the mark or None).
     """
     texts = [t for ts in truths for t in ts]
     if not texts:
@@ -26,7 +26,7 @@ def final_answers(truths: Sequence[Truths]) -> tuple[list[Truths], str | None]:
     for mark, take in (
         ('the part after "####"', _after_hashes),
         ("the last line, after its mark", _last_line),
-        ("what is in the last \\boxed{}", _boxed),
+        ("the content of the last \\boxed{}", _boxed),
     ):
         if all(take(t) is not None for t in texts):
             return [tuple(take(t) or "" for t in ts) for ts in truths], f"target: {mark}"
@@ -45,49 +45,52 @@ def _last_line(text: str) -> str | None:
 
 
 def _boxed(text: str) -> str | None:
-    found = boxed(text)
-    return found.text.strip() or None if found is not None else None
+    answer = boxed(text)
+    return answer.text.strip() or None if answer is not None else None
 
 
-def letters(
-    truths: Sequence[Truths], choices: Sequence[tuple[str, ...]], told: Answers | None, path: str
+def to_letters(
+    truths: Sequence[Truths],
+    choices: Sequence[tuple[str, ...]],
+    declared: Answers | None,
+    path: str,
 ) -> tuple[list[Truths], str | None]:
-    """Turn the truths of multiple choices into letters.
+    """Convert the truths of multiple choices to letters.
 
     Args:
-        truths: as the file has them.
-        choices: the options of each item, as many.
-        told: what the truths say; found out where None: what makes sense of every row.
-        path: for messages.
+        truths: the truths of each item, as in the file.
+        choices: the options of each item.
+        declared: the kind of the truths; None detects the kind that is valid for every row.
+        path: the file, for messages.
 
     Returns:
-        the truths, and what was found out; null where the file has letters.
+        (the truths, a note on the kind; None if the file has letters).
 
     Raises:
-        TaskError: they can be read in two ways that differ, or in none.
+        TaskError: several kinds are valid and give different letters.
     """
     pairs = list(zip(truths, choices, strict=True))
-    if told is not None:
-        return [_read(t, c, told) or t for t, c in pairs], None
+    if declared is not None:
+        return [_letters_of(t, c, declared) or t for t, c in pairs], None
     readings: dict[Answers, list[Truths]] = {}
-    for way in ("letter", "text", "index0", "index1"):
-        found = [_read(t, c, way) for t, c in pairs]
-        if all(f is not None for f in found):
-            readings[way] = [f or () for f in found]
-    ways = list(readings)
-    if not ways:
-        return list(truths), None  # each item's own check says what is wrong with it
-    if any(readings[way] != readings[ways[0]] for way in ways):
+    for kind in ("letter", "text", "index0", "index1"):
+        converted = [_letters_of(t, c, kind) for t, c in pairs]
+        if all(f is not None for f in converted):
+            readings[kind] = [f or () for f in converted]
+    kinds = list(readings)
+    if not kinds:
+        return list(truths), None  # the check of each item reports the fault
+    if any(readings[kind] != readings[kinds[0]] for kind in kinds):
         raise TaskError(
-            f"{path}: the targets may be {' or '.join(_SAID[w] for w in ways)}, "
-            "and that makes a difference;"
-            f' say which, for example answers = "{ways[-1]}"'
+            f"{path}: the targets may be {' or '.join(_KIND_NAMES[w] for w in kinds)}, "
+            "which gives different letters;"
+            f' name the kind, for example answers = "{kinds[-1]}"'
         )
-    note = None if ways[0] == "letter" else f"target: {_SAID[ways[0]]}"
-    return readings[ways[0]], note
+    note = None if kinds[0] == "letter" else f"target: {_KIND_NAMES[kinds[0]]}"
+    return readings[kinds[0]], note
 
 
-_SAID = {
+_KIND_NAMES = {
     "letter": "letters",
     "text": "the options' texts",
     "index0": "numbers of the options, from 0",
@@ -95,21 +98,21 @@ _SAID = {
 }
 
 
-def _read(truths: Truths, choices: tuple[str, ...], way: Answers) -> Truths | None:
-    found = [_letter(truth, choices, way) for truth in truths]
-    return tuple(f for f in found if f) if all(found) else None
+def _letters_of(truths: Truths, choices: tuple[str, ...], kind: Answers) -> Truths | None:
+    letters = [_letter(truth, choices, kind) for truth in truths]
+    return tuple(f for f in letters if f) if all(letters) else None
 
 
-def _letter(truth: str, choices: tuple[str, ...], way: Answers) -> str | None:
+def _letter(truth: str, choices: tuple[str, ...], kind: Answers) -> str | None:
     valid = LETTERS[: len(choices)]
     bare = truth.strip()
-    if way == "letter":
+    if kind == "letter":
         letter = bare.strip("().").upper()
         return letter if len(letter) == 1 and letter in valid else None
-    if way == "text":
+    if kind == "text":
         same = [i for i, choice in enumerate(choices[: len(LETTERS)]) if choice.strip() == bare]
         return valid[same[0]] if len(same) == 1 else None
     if not bare.isdecimal() or len(bare) > 3:
         return None
-    index = int(bare) - (way == "index1")
+    index = int(bare) - (kind == "index1")
     return valid[index] if 0 <= index < len(valid) else None

@@ -1,4 +1,4 @@
-"""Task set (`TaskSet`): a task with its items and scorers, for strategies and the runner."""
+"""Task set (`TaskSet`): a task with its items, prompt and scorers."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -15,12 +15,12 @@ class TaskSet:
     """A task with its items, in the order of the file.
 
     Attributes:
-        scorer: of the set; an item may have one of its own.
-        prompt: the instruction that comes before every question.
+        scorer: the scorer of the set; an item may have another one.
+        prompt: the instruction before every question.
         examples: worked examples for strategies.
-        scorers: what its items' scorers are, by name; those that ship need not be here.
-        mapping: which columns of the file became what.
-        notes: what was guessed or left out, in sentences.
+        scorers: the scorers of its items by name; shipped scorers may be absent.
+        mapping: field → source in the file.
+        notes: sentences on guesses and skipped rows.
     """
 
     task: Task
@@ -45,10 +45,11 @@ class TaskSet:
         """Score a text with the item's first scorer; null text gives nulls.
 
         Raises:
-            TaskError: the scorer needs more than the text; see `workbench.runner.attempts.grading`.
+            TaskError: the scorer needs a model or a sandbox; see
+                `workbench.runner.attempts.grading`.
         """
         scorer = self.scorers_of(item)[0]
-        if not callable(scorer):  # what asking the Protocol would say, at a hundredth of its cost
+        if not callable(scorer):  # a hundred times faster than isinstance with the Protocol
             raise TaskError(
                 f"{item.place}: scorer {scorer.name!r} needs something to run with; use"
                 " workbench.runner.attempts.grading.grade"
@@ -57,7 +58,7 @@ class TaskSet:
         return score
 
     def record(self, item: TaskItem) -> Item:
-        """Make the record of an item, as the store keeps it."""
+        """Build the record of an item for the store."""
         return Item(
             task_id=self.task.task_id,
             item=item.item,
