@@ -1,7 +1,7 @@
-"""Bills of providers: read from their usage and cost exports, and compared with the stored calls.
+"""Billing: bills read from providers' usage and cost exports, and compared with stored calls.
 
-`reconcile(store, "bill.csv")` matches a bill row by row where both sides name the reply by the
-provider's id, and by sums over (day, model) in any case.
+`reconcile(store, "bill.csv")` compares sums by day and model. If the bill lists single requests, it
+also matches them with calls by the provider's ids.
 """
 
 from workbench.billing.bill import MEASURES, Bill, BillRow

@@ -1,8 +1,8 @@
 """Anthropic's usage and cost reports: the console's CSV files and the pages of the admin API.
 
-A row is the sum over a bucket (UTC; a day in the CSV files). Usage has disjoint token counts: what
-was read from a cache or written to one is no part of its input. The API's costs are texts in cents;
-the console's are dollars, under the display names of models ("Claude Haiku 4.5").
+A row is the sum over a bucket (UTC; a day in the CSV files). Its token counts are disjoint: input
+excludes tokens read from a cache or written to one. The API's costs are texts in cents; the
+console's are in dollars, with display names of models ("Claude Haiku 4.5").
 """
 
 from decimal import Decimal
@@ -22,7 +22,7 @@ def _usage_csv(row: Row, place: str, reader: Reader) -> BillRow | None:
             for column in (
                 "usage_input_tokens_cache_write_5m",
                 "usage_input_tokens_cache_write_1h",
-                "usage_input_tokens_cache_write",  # files before writes had two prices
+                "usage_input_tokens_cache_write",  # the only column before writes had two prices
             )
             if column in row
         )
@@ -75,7 +75,7 @@ def _cost_api(row: Row, place: str, reader: Reader) -> BillRow | None:
 
 
 def _model(shown: str | None) -> str | None:
-    """Write a display name as the API's: "Claude Haiku 4.5" is claude-haiku-4-5."""
+    """Convert a display name to the API's name: "Claude Haiku 4.5" is claude-haiku-4-5."""
     if shown is None or not shown.lower().startswith("claude "):
         return shown
     return shown.lower().replace(" ", "-").replace(".", "-")
@@ -99,28 +99,28 @@ FORMATS = (
         name="Anthropic usage report",
         service="anthropic",
         measures=_COUNTS,
-        fits=lambda columns: columns >= {"usage_date_utc", "usage_input_tokens_no_cache"},
+        matches=lambda columns: columns >= {"usage_date_utc", "usage_input_tokens_no_cache"},
         read=_usage_csv,
     ),
     Format(
         name="Anthropic cost report",
         service="anthropic",
         measures=frozenset({"usd"}),
-        fits=lambda columns: columns >= {"usage_date_utc", "cost_usd"},
+        matches=lambda columns: columns >= {"usage_date_utc", "cost_usd"},
         read=_cost_csv,
     ),
     Format(
         name="Anthropic usage report",
         service="anthropic",
         measures=_COUNTS,
-        fits=lambda columns: columns >= {"starting_at", "uncached_input_tokens"},
+        matches=lambda columns: columns >= {"starting_at", "uncached_input_tokens"},
         read=_usage_api,
     ),
     Format(
         name="Anthropic cost report",
         service="anthropic",
         measures=frozenset({"usd"}),
-        fits=lambda columns: columns >= {"starting_at", "amount", "currency"},
+        matches=lambda columns: columns >= {"starting_at", "amount", "currency"},
         read=_cost_api,
     ),
 )

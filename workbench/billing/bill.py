@@ -1,4 +1,4 @@
-"""Bill: rows of charged amounts, each for a request or for a period."""
+"""Bill: rows of charged amounts, each for one request or one period."""
 
 import dataclasses
 import datetime as dt
@@ -16,7 +16,7 @@ MEASURES = (
     "output_tokens",
     "usd",
 )
-"""Amounts that a bill may state; tokens are inclusive: input holds cache reads and writes."""
+"""Amounts that a bill may state; tokens are inclusive: input includes cache reads and writes."""
 
 Amounts = Mapping[str, Decimal | None]
 
@@ -26,15 +26,15 @@ class BillRow:
     """One row of a bill.
 
     Attributes:
-        place: where it stands, for messages.
-        start: when the request was made or the period begins; a date where the bill has no time.
-        end: when the period ends (exclusive); None for a request or a day.
-        model: as the bill writes it; None where the bill does not tell models apart.
-        amounts: by measure; None where the row leaves a measure of its format empty. What the
-            format does not state is absent.
+        place: file and place of the row, for messages.
+        start: time of the request, or start of the period; a date if the bill has no time of day.
+        end: end of the period (exclusive); None for a request or a day.
+        model: as written in the bill; None if the row is not of one model.
+        amounts: by measure; None if the row's cell is empty. Measures that the format does not
+            state are absent.
         id: the provider's id of the reply or the request; None for a sum.
-        key: name or id of the API key; None where the bill does not say.
-        project: name or id of the project or workspace; None where the bill does not say.
+        key: name or id of the API key; None if unknown.
+        project: name or id of the project or workspace; None if unknown.
     """
 
     place: str
@@ -47,7 +47,7 @@ class BillRow:
     project: str | None = None
 
     def day(self, zone: dt.tzinfo) -> dt.date | None:
-        """Return the day that the row counts for; a date is a day of the bill's own zone."""
+        """Return the day of the row; a date is a day in the bill's zone."""
         return day_of(self.start, zone)
 
     def last_day(self, zone: dt.tzinfo) -> dt.date | None:
@@ -60,7 +60,7 @@ class BillRow:
 
 
 def day_of(moment: dt.datetime | dt.date | None, zone: dt.tzinfo) -> dt.date | None:
-    """Return the day of a moment in a zone; a time without an offset is a time of that zone."""
+    """Return the day of a time in a zone; a time without an offset is in that zone."""
     if not isinstance(moment, dt.datetime):
         return moment
     return (moment.astimezone(zone) if moment.tzinfo else moment).date()
@@ -71,15 +71,15 @@ class Bill:
     """A bill as read from one file.
 
     Attributes:
-        name: of the file.
-        format: in words, for example "OpenAI usage export".
-        service: the id of the provider in genai-prices; None for a gateway to many.
-        measures: what the format states.
-        rows: the rows that charge something.
-        periods: rows that charge nothing: they only say that the bill covers their time.
-        decimals: digits after the point that its dollars are printed with.
-        passed_over: reason → rows that are no charge of a provider.
-        notes: sentences for the reader.
+        name: name of the file.
+        format: title of the format, for example "OpenAI usage export".
+        service: id of the provider in genai-prices; None for a gateway to several.
+        measures: the measures that the format states.
+        rows: the rows with amounts.
+        periods: rows without amounts, which only extend the time that the bill covers.
+        decimals: decimal places of its dollars.
+        skipped: reason → number of rows that are not charges of a provider.
+        notes: sentence for the reader → number of rows.
     """
 
     name: str
@@ -89,34 +89,34 @@ class Bill:
     rows: list[BillRow] = dataclasses.field(default_factory=list)
     periods: list[BillRow] = dataclasses.field(default_factory=list)
     decimals: int = 0
-    passed_over: Counter[str] = dataclasses.field(default_factory=Counter)
+    skipped: Counter[str] = dataclasses.field(default_factory=Counter)
     notes: Counter[str] = dataclasses.field(default_factory=Counter)
 
     @property
     def has_ids(self) -> bool:
-        """Whether its rows are single requests that it names."""
+        """Whether its rows are single requests with ids."""
         return any(row.id is not None for row in self.rows)
 
     def days(self, zone: dt.tzinfo) -> tuple[dt.date, dt.date] | None:
-        """Return the first and the last day that the bill covers; None where no row has a time."""
-        every = [*self.rows, *self.periods]
-        first = [day for row in every if (day := row.day(zone)) is not None]
-        last = [day for row in every if (day := row.last_day(zone)) is not None]
-        return (min(first), max(last)) if first and last else None
+        """Return the first and the last day that the bill covers; None if no row has a time."""
+        rows = [*self.rows, *self.periods]
+        first_days = [day for row in rows if (day := row.day(zone)) is not None]
+        last_days = [day for row in rows if (day := row.last_day(zone)) is not None]
+        return (min(first_days), max(last_days)) if first_days and last_days else None
 
     def keep(self, *, keys: frozenset[str], projects: frozenset[str]) -> None:
         """Keep the rows of some keys and projects; an empty set keeps all.
 
         Raises:
-            ImportFormatError: the bill has no such key or project; the message lists what it has.
+            ImportFormatError: the bill has no such key or project; the message lists the others.
         """
         for what, names in (("key", keys), ("project", projects)):
             if not names:
                 continue
             known = {getattr(row, what) for row in self.rows} - {None}
             if missing := sorted(names - known):
-                has = ", ".join(sorted(known)) or "none"
+                known_names = ", ".join(sorted(known)) or "none"
                 raise ImportFormatError(
-                    f"{self.name} has no {what} {', '.join(missing)}; it has: {has}"
+                    f"{self.name} has no {what} {', '.join(missing)}; it has: {known_names}"
                 )
             self.rows = [row for row in self.rows if getattr(row, what) in names]

@@ -1,11 +1,11 @@
-"""DeepSeek's console export: amount-*.csv with one row per kind of token, cost-*.csv with money."""
+"""DeepSeek's console export: amount-*.csv with a row per kind of token, cost-*.csv with costs."""
 
 from workbench.billing import cells
 from workbench.billing.bill import Amounts, BillRow
 from workbench.billing.cells import Row
 from workbench.billing.format import Format, Reader
 
-# type of an amount → the measures that it is part of: hits and misses are disjoint
+# type of an amount → measures that include it; cache hits and misses are disjoint
 _PARTS = {
     "input_cache_hit_tokens": ("input_tokens", "cache_read_tokens"),
     "input_cache_miss_tokens": ("input_tokens",),
@@ -17,7 +17,7 @@ _PARTS = {
 def _amount(row: Row, place: str, reader: Reader) -> BillRow | None:
     measures = _PARTS.get(str(row.get("type")).strip())
     if measures is None:
-        reader.skip(f"amounts of a kind that is not known: {row.get('type')}")
+        reader.skip(f"amounts of the unknown type {row.get('type')}")
         return None
     value = cells.count(row, "amount", place)
     return _row(row, place, dict.fromkeys(measures, value))
@@ -44,14 +44,14 @@ FORMATS = (
         name="DeepSeek amounts",
         service="deepseek",
         measures=frozenset({"requests", "input_tokens", "cache_read_tokens", "output_tokens"}),
-        fits=lambda columns: columns >= {"start_time_iso", "type", "amount"},
+        matches=lambda columns: columns >= {"start_time_iso", "type", "amount"},
         read=_amount,
     ),
     Format(
         name="DeepSeek costs",
         service="deepseek",
         measures=frozenset({"usd"}),
-        fits=lambda columns: columns >= {"start_time_iso", "wallet_type", "cost"},
+        matches=lambda columns: columns >= {"start_time_iso", "wallet_type", "cost"},
         read=_cost,
     ),
 )

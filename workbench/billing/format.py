@@ -1,4 +1,4 @@
-"""Format of bills: how a file of it is recognised, and how its rows are read."""
+"""Format of bills: how its files are recognised, and how their rows are read."""
 
 import dataclasses
 from collections.abc import Callable
@@ -7,17 +7,17 @@ from decimal import Decimal
 from workbench.billing.bill import Bill, BillRow
 from workbench.billing.cells import Row
 
-MOST_DECIMALS = 12  # beyond them floating point, not the bill, decides
+MAX_DECIMALS = 12  # further decimals are errors of floating point
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Reader:
-    """What a row's reader may add to the bill beside the row."""
+    """Context for reading the rows of one bill: decimals, notes and skipped rows."""
 
     bill: Bill
 
     def money(self, value: Decimal | None, currency: object) -> Decimal | None:
-        """Take an amount of money; None, and a note, where it is not in dollars."""
+        """Return an amount in dollars; None, with a note, if it is in another currency."""
         if value is None:
             return None
         if str(currency or "usd").strip().lower() != "usd":
@@ -25,29 +25,29 @@ class Reader:
             return None
         exponent = value.as_tuple().exponent
         digits = -exponent if isinstance(exponent, int) else 0
-        self.bill.decimals = min(max(self.bill.decimals, digits), MOST_DECIMALS)
+        self.bill.decimals = min(max(self.bill.decimals, digits), MAX_DECIMALS)
         return value
 
     def skip(self, reason: str) -> None:
-        """Count a row that is no charge of a provider."""
-        self.bill.passed_over[reason] += 1
+        """Count a row that is not a charge of a provider."""
+        self.bill.skipped[reason] += 1
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Format:
-    """A kind of export.
+    """Format of an export.
 
     Attributes:
-        name: in words.
-        service: the id of the provider in genai-prices; None for a gateway to many.
-        measures: what it states, of `MEASURES`.
-        fits: whether a file with these columns is of this format.
-        read: row, place and reader → the row of the bill; None where it is passed over. A row
-            without amounts only says that the bill covers its time.
+        name: title for people.
+        service: id of the provider in genai-prices; None for a gateway to several.
+        measures: the members of `MEASURES` that it states.
+        matches: returns whether a file with these columns is of this format.
+        read: (row, place, reader) → row of the bill, or None for a skipped one. A row without
+            amounts only extends the time that the bill covers.
     """
 
     name: str
     service: str | None
     measures: frozenset[str]
-    fits: Callable[[frozenset[str]], bool]
+    matches: Callable[[frozenset[str]], bool]
     read: Callable[[Row, str, Reader], BillRow | None]

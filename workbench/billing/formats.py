@@ -1,4 +1,4 @@
-"""Known formats of bills, and the reading of a file in one of them."""
+"""Formats of bills that are supported, and reading of a file in one of them."""
 
 import itertools
 from collections.abc import Iterator
@@ -18,38 +18,37 @@ FORMATS: tuple[Format, ...] = (
     *gateways.FORMATS,
     *deepseek.FORMATS,
 )
-_LOOKED_AT = 1000  # rows by whose columns a format is told: JSON leaves out what is empty
+_ROWS_TO_DETECT = 1000  # rows by whose columns a format is told: JSON leaves out what is empty
 
 
 def read_bill(path: Path) -> Bill:
     """Read a provider's export: CSV, JSON (a page, or a list of pages or rows) or JSON lines.
 
     Raises:
-        ImportFormatError: of no known format, without rows, or a cell that cannot be what it should
-            be; the message names file and place.
+        ImportFormatError: the format is unknown, there are no rows, or a cell is wrong.
     """
     report = FileReport(path)
     rows = _rows(path, report)
-    first = list(itertools.islice(rows, _LOOKED_AT))
+    first = list(itertools.islice(rows, _ROWS_TO_DETECT))
     if not first:
-        raise ImportFormatError(f"{path} has no rows; export a time in which there were requests")
+        raise ImportFormatError(f"{path} has no rows; export a period with requests")
     columns = frozenset(itertools.chain.from_iterable(row for _, row in first))
-    format_ = next((f for f in FORMATS if f.fits(columns)), None)
+    format_ = next((f for f in FORMATS if f.matches(columns)), None)
     if format_ is None:
         known = ", ".join(dict.fromkeys(f.name for f in FORMATS))
         shown = ", ".join(sorted(map(str, columns))[:12])
         raise ImportFormatError(
-            f"{path} is no bill of a known format; known are: {known}. Its columns are: {shown}"
+            f"{path} is not a bill of a known format ({known}); its columns are: {shown}"
         )
     bill = Bill(path.name, format_.name, format_.service, format_.measures)
     reader = Reader(bill)
     for place, row in itertools.chain(first, rows):
-        read = format_.read(row, f"{path}, {place}", reader)
-        if read is not None:
-            (bill.rows if read.amounts else bill.periods).append(read)
+        bill_row = format_.read(row, f"{path}, {place}", reader)
+        if bill_row is not None:
+            (bill.rows if bill_row.amounts else bill.periods).append(bill_row)
     if not bill.rows and not bill.periods:
-        reasons = "; ".join(f"{n:,} {reason}" for reason, n in bill.passed_over.items())
-        raise ImportFormatError(f"{path} holds no charge: {reasons}")
+        reasons = "; ".join(f"{n:,} {reason}" for reason, n in bill.skipped.items())
+        raise ImportFormatError(f"{path} contains no charge: {reasons}")
     return bill
 
 
@@ -62,12 +61,12 @@ def _rows(path: Path, report: FileReport) -> Iterator[tuple[str, dict[str, Any]]
     if head == b"PK\x03\x04":
         raise ImportFormatError(f"{path} is a ZIP archive; unpack it and name the CSV files in it")
     for place, row in open_table(path, _rows_path(path), report).rows:
-        for inner, part in _flat(row):
+        for inner, part in _flatten(row):
             yield f"{place}{inner}", part
 
 
 def _rows_path(path: Path) -> str:
-    """Say where the rows of a JSON file are: a page of an API has them in `data`."""
+    """Return the path of the rows in a JSON file: a page of an API has them in `data`."""
     if file_kind(path) != "json":
         return ""
     with path.open("rb") as file:
@@ -75,11 +74,11 @@ def _rows_path(path: Path) -> str:
     return "data" if is_object else ""
 
 
-def _flat(row: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+def _flatten(row: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
     if isinstance(row.get("data"), list):  # one of several pages
         for number, bucket in enumerate(row["data"]):
             if isinstance(bucket, dict):
-                for inner, part in _flat(bucket):
+                for inner, part in _flatten(bucket):
                     yield f".data[{number}]{inner}", part
         return
     results = row.get("results")
@@ -91,5 +90,5 @@ def _flat(row: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
         yield "", bucket
     for number, result in enumerate(results):
         if isinstance(result, dict):
-            named = {name: value for name, value in result.items() if name != "object"}
-            yield f".results[{number}]", bucket | named
+            fields = {name: value for name, value in result.items() if name != "object"}
+            yield f".results[{number}]", bucket | fields

@@ -1,4 +1,4 @@
-"""Gateways: OpenRouter's logs and activity, LiteLLM's spend logs. Their rows name each request."""
+"""Gateways: OpenRouter's logs and activity, and LiteLLM's spend logs; the logs list requests."""
 
 from decimal import Decimal
 
@@ -11,7 +11,7 @@ _ONE = Decimal(1)
 
 
 def _openrouter_log(row: Row, place: str, reader: Reader) -> BillRow | None:
-    """Read one generation; what its host billed to a key of one's own is part of the dollars."""
+    """Read one generation; dollars that a provider charged to the user's key are included."""
     usd = cells.amount(row, "cost_total", place)
     own = cells.amount(row, "byok_usage_inference", place)
     if own:
@@ -91,21 +91,21 @@ FORMATS = (
         name="OpenRouter log",
         service="openrouter",
         measures=_ALL,
-        fits=lambda columns: columns >= {"generation_id", "cost_total"},
+        matches=lambda columns: columns >= {"generation_id", "cost_total"},
         read=_openrouter_log,
     ),
     Format(
         name="OpenRouter activity",
         service="openrouter",
         measures=_ALL - {"cache_read_tokens"},
-        fits=lambda columns: columns >= {"date", "usage", "requests", "prompt_tokens"},
+        matches=lambda columns: columns >= {"date", "usage", "requests", "prompt_tokens"},
         read=_openrouter_activity,
     ),
     Format(
         name="LiteLLM spend logs",
         service=None,
         measures=_ALL,
-        fits=lambda columns: columns >= {"request_id", "spend", "startTime"},
+        matches=lambda columns: columns >= {"request_id", "spend", "startTime"},
         read=_litellm,
     ),
 )

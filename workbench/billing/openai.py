@@ -1,7 +1,7 @@
 """OpenAI's usage and cost exports: the console's CSV files and the pages of the usage API.
 
-A row is the sum over a bucket (a minute, an hour or a day, UTC). The two exports are apart: usage
-has requests and tokens, costs have dollars by line item. What an export was not grouped by is
+A row is the sum over a bucket (a minute, an hour or a day, UTC). Usage exports have requests and
+tokens; cost exports have dollars by line item. Columns by which an export was not grouped are
 empty.
 """
 
@@ -28,7 +28,7 @@ def _costs(row: Row, place: str, reader: Reader) -> BillRow | None:
     flat = dict(row) | {f"amount_{name}": value for name, value in amount.items()}
     usd = reader.money(cells.amount(flat, "amount_value", place), flat.get("amount_currency"))
     item = cells.name(flat, "line_item")
-    # "gpt-5-2025-08-07, cached input": what is charged for stands after the model
+    # a line item is the model and the kind of tokens: "gpt-5-2025-08-07, cached input"
     model = item.partition(",")[0].strip() if item else None
     is_empty = cells.name(flat, "amount_value") is None
     return _row(row, place, model, {} if is_empty else {"usd": usd})
@@ -52,14 +52,14 @@ FORMATS = (
         name="OpenAI usage export",
         service="openai",
         measures=frozenset({"requests", "input_tokens", "cache_read_tokens", "output_tokens"}),
-        fits=lambda columns: columns >= _BUCKET | {"num_model_requests", "input_tokens"},
+        matches=lambda columns: columns >= _BUCKET | {"num_model_requests", "input_tokens"},
         read=_usage,
     ),
     Format(
         name="OpenAI cost export",
         service="openai",
         measures=frozenset({"usd"}),
-        fits=lambda columns: (
+        matches=lambda columns: (
             columns >= _BUCKET
             and (
                 "amount_value" in columns or ("amount" in columns and "starting_at" not in columns)
@@ -67,11 +67,11 @@ FORMATS = (
         ),
         read=_costs,
     ),
-    Format(  # of a time without traffic
+    Format(  # of a period without requests
         name="OpenAI usage export",
         service="openai",
         measures=frozenset({"requests"}),
-        fits=lambda columns: (
+        matches=lambda columns: (
             _BUCKET <= columns <= _BUCKET | {"start_time_iso", "end_time_iso", "object"}
         ),
         read=lambda row, place, _: _row(row, place, None, {}),

@@ -40,16 +40,17 @@ _NOT_SENT = ("connect", "dns", "tls")  # no connection was made
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class StoredCall:
-    """One call of the store, as a bill would have it.
+    """One call of the store, with the measures of a bill.
 
     Attributes:
-        models: canonical names: of the model that answered, and of the one that was asked.
-        ids: what the provider may call it: its id of the reply, and of the request.
+        models: canonical names of the model that answered and of the requested one.
+        ids: the provider's ids of the reply and of the request.
         amounts: by measure; None is unknown.
-        was_told_usd: whether the dollars are what the provider said, not computed from prices.
+        has_reported_usd: whether the provider reported the dollars; else they are computed from
+            prices.
         is_certain: whether a reply came or its tokens are known. Whether a failed request without
             either was charged is not known.
-        is_replaced: whether it is of a try that was made again: paid, and left out of analyses.
+        is_replaced: whether it is of a try that was repeated: paid, but excluded from analyses.
     """
 
     call_id: str
@@ -60,7 +61,7 @@ class StoredCall:
     ids: tuple[str, ...]
     day: dt.date | None
     amounts: Amounts
-    was_told_usd: bool
+    has_reported_usd: bool
     is_certain: bool
     is_replaced: bool
 
@@ -68,43 +69,43 @@ class StoredCall:
 def read(
     store: "Store", where: "Slice | str", ids: Iterable[str], days: "Days"
 ) -> list[StoredCall]:
-    """Read the calls that bear one of the bill's ids, or were made in its days.
+    """Read the calls that have one of the bill's ids, or were made in its days.
 
     Calls for which nothing was sent (answers from a cache, `n_requests` 0; servers that could not
     be reached) are left out, and those that the server refused unless the bill has their id.
 
     Args:
-        store: where they are.
-        where: only of these traces.
-        ids: the bill's.
-        days: the time that the bill covers.
+        store: the store.
+        where: filter of the traces.
+        ids: the ids in the bill.
+        days: the days that the bill covers.
     """
-    wanted = pl.Series("id", list(ids), pl.String).implode()
+    bill_ids = pl.Series("id", list(ids), pl.String).implode()
     frame = store.calls(where).select(_COLUMNS).collect()
     frame = frame.filter(pl.col("n_requests").fill_null(1) > 0)
-    named = pl.col("response_id").is_in(wanted) | pl.col("request_id").is_in(wanted)
+    has_bill_id = pl.col("response_id").is_in(bill_ids) | pl.col("request_id").is_in(bill_ids)
     kind = pl.col("error_type").fill_null("")
     has_amount = pl.col("input_tokens").is_not_null() | pl.col("billed_cost_usd").is_not_null()
     was_refused = ~has_amount & (kind.is_in(_NOT_SENT) | kind.str.starts_with("http_4"))
-    frame = frame.filter(named.fill_null(False) | (days.has("started_at") & ~was_refused))
-    again = store.traces(where).filter("is_replaced").select("trace_id").collect()
-    replaced = set(again["trace_id"])
+    frame = frame.filter(has_bill_id.fill_null(False) | (days.has("started_at") & ~was_refused))
+    replaced_traces = store.traces(where).filter("is_replaced").select("trace_id").collect()
+    replaced = set(replaced_traces["trace_id"])
     aliases = store.model_aliases()
-    known: dict[tuple[str | None, str], str] = {}
+    canonical_names: dict[tuple[str | None, str], str] = {}
 
     def canonical(provider: str | None, model: str) -> str:
         key = (provider, model)
-        if key not in known:
-            known[key] = aliases.canonical(provider, model).model
-        return known[key]
+        if key not in canonical_names:
+            canonical_names[key] = aliases.canonical(provider, model).model
+        return canonical_names[key]
 
-    found = []
+    calls = []
     for row in frame.iter_rows(named=True):
         provider = row["call_provider"]
         names = [row["response_model"], row["call_model"]]
         if row["call_model"] and aliases.find(provider, row["call_model"]):
-            names.reverse()  # the user says what the name means
-        found.append(
+            names.reverse()  # the user declared what the requested name stands for
+        calls.append(
             StoredCall(
                 call_id=row["call_id"],
                 trace_id=row["trace_id"],
@@ -114,29 +115,29 @@ def read(
                 ids=tuple(dict.fromkeys(filter(None, (row["response_id"], row["request_id"])))),
                 day=days.of(row["started_at"]),
                 amounts=_amounts(row),
-                was_told_usd=row["billed_cost_usd"] is not None,
+                has_reported_usd=row["billed_cost_usd"] is not None,
                 is_certain=_is_certain(row),
                 is_replaced=row["trace_id"] in replaced,
             )
         )
-    return found
+    return calls
 
 
 def _is_certain(row: Mapping[str, Any]) -> bool:
-    told = row["input_tokens"] is not None or row["billed_cost_usd"] is not None
-    return told or (row["error_type"] is None and row["retried_as"] is None)
+    is_counted = row["input_tokens"] is not None or row["billed_cost_usd"] is not None
+    return is_counted or (row["error_type"] is None and row["retried_as"] is None)
 
 
 def _amounts(row: Mapping[str, Any]) -> Amounts:
     written = [row["cache_write_5m_tokens"], row["cache_write_1h_tokens"]]
-    told = [n for n in written if n is not None]
+    known = [n for n in written if n is not None]
     usd = row["billed_cost_usd"] if row["billed_cost_usd"] is not None else row["cost_usd"]
     return {
-        # what has an id of its own is one request, though its source may not count
+        # a call with an id is one request, even if its source does not count requests
         "requests": _exact(row["n_requests"] or (1 if row["response_id"] else None)),
         "input_tokens": _exact(row["input_tokens"]),
         "cache_read_tokens": _exact(row["cache_read_tokens"]),
-        "cache_write_tokens": _exact(sum(told)) if told else None,
+        "cache_write_tokens": _exact(sum(known)) if known else None,
         "output_tokens": _exact(row["output_tokens"]),
         "usd": _exact(usd),
     }
@@ -148,18 +149,18 @@ def _exact(value: float | None) -> Decimal | None:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Days:
-    """The days that bills cover, in their zone; None where no row of theirs has a time."""
+    """The days that bills cover, in their zone; None if no row has a time."""
 
     first: dt.date | None
     last: dt.date | None
     zone: dt.tzinfo
 
     def of(self, moment: dt.datetime | None) -> dt.date | None:
-        """Return the day of a stored moment, which is UTC without saying so."""
+        """Return the day of a stored time, which is UTC without a zone."""
         return None if moment is None else day_of(moment.replace(tzinfo=dt.UTC), self.zone)
 
     def has(self, column: str) -> pl.Expr:
-        """Write whether a stored moment is within the days; a call without a time is not."""
+        """Return an expression for whether a stored time is within the days; null is not."""
         if self.first is None or self.last is None:
             return pl.lit(False)
         begin = self._utc(self.first)
