@@ -18,8 +18,9 @@ def main() -> None:
         files = {name: folder / f"{name}.parquet" for name in schema.TABLES}
         rows = {
             name: pl.scan_parquet(file, glob=False).select(pl.len()).collect().item()
-            for name, file in files.items()
             if file.is_file()
+            else 0
+            for name, file in files.items()
         }
         exports.write_manifest(folder, exports.describe(folder, rows))
 

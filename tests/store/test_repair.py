@@ -347,3 +347,23 @@ def test_repair_finds_its_sources_by_the_id_of_the_store_and_takes_of_no_other(
     assert done.traces_from[str(tmp_path / "monday")] > 0
     assert sum("is of another store" in note for note in done.notes) == 2
     assert not any(check.is_damage for check in checks.checks(copy))
+
+
+def test_repair_names_what_is_lost_with_a_trace(tmp_path: Path) -> None:
+    """A score, a message and a mark that could be read went with the calls, without a word."""
+    store = making.small_store(tmp_path)
+    (trace_id,) = store.sql("SELECT trace_id FROM scores LIMIT 1")["trace_id"]
+    with store.lease() as connection:
+        connection.execute("DELETE FROM calls WHERE trace_id = ?", [trace_id])
+        connection.execute(
+            "INSERT INTO annotations VALUES (?, 'me', now()::TIMESTAMP, 'x', NULL)", [trace_id]
+        )
+
+    done = repair.repair(store.path, tmp_path / "copy.duckdb")
+
+    said = "; ".join(done.notes)
+    assert f"lost: 1 trace whose calls, or what they refer to, is damaged: {trace_id}" in said
+    assert "2 rows of scores" in said
+    assert f"1 row of annotations (of {trace_id})" in said
+    assert "2 rows of messages" in said
+    assert open_store(tmp_path / "copy.duckdb").sql("FROM annotations").is_empty()

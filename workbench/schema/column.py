@@ -64,6 +64,11 @@ class Table:
         raise KeyError(name)
 
     @property
+    def since(self) -> int:
+        """The layout that brought the table."""
+        return min(c.since for c in self.columns)
+
+    @property
     def names(self) -> tuple[str, ...]:
         """The column names, in order."""
         return tuple(c.name for c in self.columns)

@@ -18,7 +18,8 @@ from workbench.errors import ImportFormatError, StoreError
 from workbench.store import causes, database, scratch
 
 MANIFEST = "manifest.json"
-_FORMAT = "workbench export 1"
+_FORMAT = "workbench export 2"
+_FIRST_FORMAT = "workbench export 1"  # it did not list tables without rows
 # what each export needs to know of a table's rows to leave out those of other slices
 _BY_TRACE = (
     "traces",
@@ -35,7 +36,10 @@ _BLOCK = 1 << 20
 
 
 class Part(msgspec.Struct):
-    """One table's file: how many rows and bytes it has, and the SHA-256 of its bytes."""
+    """One table's file: how many rows and bytes it has, and the SHA-256 of its bytes.
+
+    A table without rows has no file, 0 bytes and no hash.
+    """
 
     rows: int
     bytes: int
@@ -51,7 +55,7 @@ class Manifest(msgspec.Struct, omit_defaults=True):
         layout: of the store's tables.
         store_id: the store that it came from; null where a folder was given its manifest later.
         where: the slice, as it is written on the command line; "" for all.
-        tables: by name of the table, its file; one without rows has none.
+        tables: by name, every table of the layout.
     """
 
     format: str
@@ -93,7 +97,7 @@ def verify(folder: Path) -> Manifest:
         raise ImportFormatError(
             f"{folder} has no {MANIFEST}, so nobody can tell whether it is whole; {insist}"
         )
-    if manifest.format != _FORMAT:
+    if manifest.format not in {_FORMAT, _FIRST_FORMAT}:
         raise ImportFormatError(
             f"{folder} is of the format {manifest.format!r}, {_FORMAT!r} is known; "
             "upgrade workbench"
@@ -116,17 +120,27 @@ def _faults(folder: Path, manifest: Manifest, *, hashes: bool) -> Iterator[str]:
     for name, part in manifest.tables.items():
         if name not in schema.TABLES:  # also what is no name of a file, or leads out of the folder
             yield f"it has a table {name[:40]!r}, which this version does not know"
-            continue
-        file = folder / f"{name}.parquet"
-        if file.is_symlink():
-            yield f"{file.name} is a link, not the file itself"
-        elif not file.is_file():
-            yield f"{file.name} is missing"
-        elif file.stat().st_size != part.bytes or (hashes and _sha256(file) != part.sha256):
-            yield f"{file.name} is damaged or of another export"
-    for name in schema.TABLES:
-        if name not in manifest.tables and (folder / f"{name}.parquet").exists():
+        elif fault := _fault(folder / f"{name}.parquet", part, hashes=hashes):
+            yield fault
+    of_old = " (exports before format 2 list no tables without rows)"
+    of_old = of_old if manifest.format == _FIRST_FORMAT else ""
+    for name in sorted(schema.TABLES.keys() - manifest.tables.keys()):
+        if (folder / f"{name}.parquet").exists():
             yield f"{name}.parquet does not belong to it"
+        elif schema.TABLES[name].since <= manifest.layout:
+            yield f"its {MANIFEST} does not list {name}{of_old}"
+
+
+def _fault(file: Path, part: Part, *, hashes: bool) -> str | None:
+    if not part.rows:
+        return f"{file.name} does not belong to it" if file.exists() else None
+    if file.is_symlink():
+        return f"{file.name} is a link, not the file itself"
+    if not file.is_file():
+        return f"{file.name} is missing"
+    if file.stat().st_size != part.bytes or (hashes and _sha256(file) != part.sha256):
+        return f"{file.name} is damaged or of another export"
+    return None
 
 
 def export(
@@ -170,9 +184,7 @@ def export(
             for file in partial.iterdir():
                 _sync(file)
             _put(partial, folder)
-    return {
-        name: manifest.tables[name].rows if name in manifest.tables else 0 for name in schema.TABLES
-    }
+    return {name: manifest.tables[name].rows for name in schema.TABLES}
 
 
 def _difference(path: Path, folder: Path, where: str) -> str | None:
@@ -233,8 +245,7 @@ def describe(
     parts = {}
     for name, n in rows.items():
         file = folder / f"{name}.parquet"
-        if n:
-            parts[name] = Part(n, file.stat().st_size, _sha256(file))
+        parts[name] = Part(n, file.stat().st_size, _sha256(file)) if n else Part(0, 0, "")
     return Manifest(_FORMAT, __version__, schema.VERSION, parts, store_id, where)
 
 

@@ -19,7 +19,7 @@ from workbench import formats, schema, spool
 from workbench.errors import StoreError, WorkbenchError
 from workbench.records import NOT_RUN, AnyRecord
 from workbench.slice.joining import identifier
-from workbench.store import causes, copies, database, ingest, migrations, views
+from workbench.store import causes, checks, copies, database, ingest, migrations, views
 from workbench.store.ingest import IngestReport
 from workbench.store.open import open_store
 from workbench.store.relations import OWNERS
@@ -271,12 +271,14 @@ def _merged(source: Path, target: Store) -> int:
 def _count_lost(done: Repaired, salvaged: Salvaged, n_before: int | None, target: Store) -> None:
     there = set(target.sql("SELECT trace_id FROM traces")["trace_id"])
     named = {i for frame in salvaged.get("traces", ()) for i in frame["trace_id"]}
-    n_lost = len(named - there)
-    if n_lost:
+    lost = sorted(named - there)
+    if lost:
         done.notes.append(
-            f"lost: {formats.counted(n_lost, 'trace')} whose calls, "
-            "or what they refer to, is damaged"
+            f"lost: {formats.counted(len(lost), 'trace')} whose calls, "
+            f"or what they refer to, is damaged: {checks.listed(lost)}"
         )
+    if parts := _without_traces(salvaged, there):
+        done.notes.append(f"lost with their traces, though they could be read: {', '.join(parts)}")
     if n_before is None:
         done.notes.append("how many traces there were is not known")
     elif n_before > len(named):
@@ -284,3 +286,18 @@ def _count_lost(done: Repaired, salvaged: Salvaged, n_before: int | None, target
             f"{formats.counted(n_before - len(named), 'trace')} could not be read; "
             "what backups had of them is there"
         )
+
+
+def _without_traces(salvaged: Salvaged, there: set[str]) -> list[str]:
+    """Count, by table, the rows that were read of traces that could not be saved."""
+    counted = []
+    for table, frames in salvaged.items():
+        if "trace_id" not in schema.TABLES[table].names or table == "traces":
+            continue
+        lost = [row for frame in frames for row in frame["trace_id"] if row not in there]
+        if lost:
+            counted.append(
+                f"{formats.counted(len(lost), 'row')} of {table} "
+                f"(of {checks.listed(sorted(set(lost)), 3)})"
+            )
+    return counted
