@@ -95,11 +95,11 @@ class Quantity(NamedTuple):
 @functools.cache
 def _number_pattern(mark: str) -> re.Pattern[str]:
     other = re.escape(COMMA if mark == POINT else POINT)
-    own = re.escape(mark)
+    point = re.escape(mark)
     grouped = rf"[1-9]\d{{0,2}}(?P<group>[{other}' _])\d{{3}}(?:(?P=group)\d{{3}})*"
     return re.compile(
         rf"(?P<sign>[+-]?)\s*(?P<before>{_BESIDE})\s*(?P<inner>[+-]?)"
-        rf"(?:(?P<whole>{grouped}|\d+)(?:{own}(?P<part>\d*))?|{own}(?P<bare>\d+))"
+        rf"(?:(?P<whole>{grouped}|\d+)(?:{point}(?P<part>\d*))?|{point}(?P<bare>\d+))"
         rf"(?P<power>[eE][+-]?\d+)?\s*(?P<after>{_BESIDE})",
         re.ASCII,
     )
@@ -125,7 +125,8 @@ def quantity(text: str, mark: str = POINT) -> Quantity:
         )
         raise ValueError(msg)
     whole = re.sub(r"\D", "", match["whole"] or "0")
-    part, power = (match["part"] or match["bare"] or "").rstrip("0"), match["power"] or ""
+    part = (match["part"] or match["bare"] or "").rstrip("0")
+    power = match["power"] or ""
     sign = match["sign"] or match["inner"]
     if part or power:
         number: int | float = float(f"{sign}{whole}.{part or 0}{power}")
@@ -320,7 +321,9 @@ class Survey:
 
     def __init__(self) -> None:
         """Start without any cell."""
-        self.is_integral = self.is_float = self.is_flag = True
+        self.is_integral = True
+        self.is_float = True
+        self.is_flag = True
         self.n = 0
         self._marks: set[str] = set()
         self._is_open = False

@@ -336,7 +336,7 @@ def _alias(path: Path, number: int, row: object) -> Alias:
     for key in ("model", "canonical_model"):
         if key not in row:
             raise ConfigError(
-                f"{where} has no {key}; give the name as asked and the model it means"
+                f"{where} has no {key}; give the requested name, and the model it stands for"
             )
     alias = Alias(
         row["model"],
@@ -392,7 +392,8 @@ def _without_prefixes(name: str, rules: list[str]) -> str:
             name = name[match.end() :]
         if match := _DOTTED_MAKER.match(name):
             rules.append(f"prefix {match[0]}")
-            name, bedrock = name[match.end() :], True
+            name = name[match.end() :]
+            bedrock = True
         if name == before:
             break
     if bedrock and not _OWN_VERSION.match(name):

@@ -104,7 +104,8 @@ def _variants(
         if name is None:
             continue
         since = _period(variant.constraint)
-        first, starts = name not in known, since.get("starts_at")
+        first = name not in known
+        starts = since.get("starts_at")
         known.add(name)
         if starts is not None and until is not None and starts >= until:
             continue
@@ -391,7 +392,8 @@ def _buckets(call: Call, price: Price) -> list[tuple[int, float | None]] | None:
     """Split a call's tokens by price: (tokens, USD per million); None if that is impossible."""
     if call.input_tokens is None or call.output_tokens is None or contradiction(as_dict(call)):
         return None
-    text_in, text_out = price.input_usd_per_mtok, price.output_usd_per_mtok
+    text_in = price.input_usd_per_mtok
+    text_out = price.output_usd_per_mtok
     short = call.cache_write_5m_tokens or 0
     long = call.cache_write_1h_tokens or 0
     read = call.cache_read_tokens or 0

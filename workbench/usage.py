@@ -226,8 +226,10 @@ def _reasoning_tokens(usage: Raw) -> int | None:
 
 def _has_thinking_beside(usage: Raw) -> bool:
     """Whether the total includes thinking in addition to prompt and completion."""
-    prompt, completion = count(usage.get("prompt_tokens")), count(usage.get("completion_tokens"))
-    total, thought = count(usage.get("total_tokens")), _reasoning_tokens(usage)
+    prompt = count(usage.get("prompt_tokens"))
+    completion = count(usage.get("completion_tokens"))
+    total = count(usage.get("total_tokens"))
+    thought = _reasoning_tokens(usage)
     if not thought:
         return False
     cached = _first(_part(usage, "prompt_tokens_details").get("cached_tokens")) or 0
@@ -257,10 +259,8 @@ def _cached_media(details: Raw) -> dict[str, Any]:
 def _lifetimes(details: Raw) -> tuple[int | None, int | None]:
     """Read OpenAI's cache writes as (shorter lifetime, longer)."""
     by_lifetime = _part(details, "cache_write_tokens_details")
-    written, long = (
-        count(details.get("cache_write_tokens")),
-        count(by_lifetime.get("ttl_12h_tokens")),
-    )
+    written = count(details.get("cache_write_tokens"))
+    long = count(by_lifetime.get("ttl_12h_tokens"))
     if written is None:
         return count(by_lifetime.get("ttl_30m_tokens")), long
     return max(written - (long or 0), 0), long
@@ -297,13 +297,15 @@ def _chat_beside(usage: Raw) -> Usage:
 
 def _chat_flat(usage: Raw) -> Usage:
     counts = _chat(usage)
-    beside = [count(usage.get(name)) for name in ("reasoning_tokens", "citation_tokens")]
-    return counts._replace(output_tokens=_add_known(counts.output_tokens, *beside))
+    excluded = [count(usage.get(name)) for name in ("reasoning_tokens", "citation_tokens")]
+    return counts._replace(output_tokens=_add_known(counts.output_tokens, *excluded))
 
 
 def _with_hidden_thinking(counts: Usage) -> Usage:
     """Add to the output the thinking tokens that only the total includes."""
-    prompt, output, total = counts.input_tokens, counts.output_tokens, counts.total_tokens
+    prompt = counts.input_tokens
+    output = counts.output_tokens
+    total = counts.total_tokens
     if counts.reasoning_tokens is not None or prompt is None or output is None or total is None:
         return counts
     hidden = total - prompt - output
@@ -345,8 +347,10 @@ def _messages(usage: Raw) -> Usage:
         count(lifetimes.get("ephemeral_1h_input_tokens")),
     )
     details = _part(usage, "output_tokens_details")
-    prompt, total = count(usage.get("input_tokens")), count(usage.get("total_tokens"))
-    output, cached = count(usage.get("output_tokens")), (read or 0) + (written or 0)
+    prompt = count(usage.get("input_tokens"))
+    total = count(usage.get("total_tokens"))
+    output = count(usage.get("output_tokens"))
+    cached = (read or 0) + (written or 0)
     usual = Exclusions(input_without_cached=True)
     exclusions = exclusions_by_total((prompt, output, total), cached=cached, usual=usual) or usual
     return Usage(
@@ -407,7 +411,9 @@ def _gemini(usage: Raw) -> Usage:
     output = thought if candidates is None else _add_known(candidates, thought)
     source = None
     if output is None and prompt is not None and total == prompt:
-        output, source = 0, "derived"  # Gemini omits counters of 0
+        # Gemini omits counters of 0
+        output = 0
+        source = "derived"
     return Usage(
         input_tokens=prompt,
         cache_read_tokens=count(usage.get("cachedContentTokenCount")),
@@ -432,7 +438,8 @@ def _modalities(field: str, usage: Raw, *names: str) -> dict[str, Any]:
         for entry in entries if isinstance(entries, list) else ():
             fields = {_camel(k): v for k, v in entry.items()} if isinstance(entry, Mapping) else {}
             modality = str(fields.get("modality")).rpartition(".")[2].upper()
-            kind, n = _MODALITIES.get(modality), count(fields.get("tokenCount"))
+            kind = _MODALITIES.get(modality)
+            n = count(fields.get("tokenCount"))
             if kind is not None and n is not None:
                 column = f"{field}_{kind}_tokens"
                 tokens[column] = (tokens.get(column) or 0) + n

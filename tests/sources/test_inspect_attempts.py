@@ -181,7 +181,7 @@ def test_tries_that_were_made_again_are_traces_of_their_own(tmp_path: Path) -> N
     assert all(t.messages for t in traces)
     assert all(t.agrees for t in report.totals)
     assert (report.rows_in, report.rows_out, report.is_whole) == (1, 1, True)
-    assert report.notes["failed tries that were repeated: only their costs count"] == 2
+    assert report.notes["failed tries that were made again: only their costs count"] == 2
 
 
 def test_tries_whose_requests_a_log_does_not_keep_are_said(tmp_path: Path) -> None:

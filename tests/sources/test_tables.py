@@ -391,7 +391,7 @@ def test_exclusive_counts_are_made_inclusive(tmp_path: Path) -> None:
     assert (call.input_tokens, call.output_tokens, call.reasoning_tokens) == (44, 57, 50)
     assert set(report.conventions) == {
         "input excludes cached: added back",
-        "thinking beside output: added",
+        "output excludes thinking: added",
     }
 
 

@@ -66,7 +66,7 @@ OLD, NEW = (0, 3, 95), (0, 3, 285)
             OLD,
             (35, 12, 109, None, None, 62),
             (35, 74),
-            "no cached input, thinking beside output: added",
+            "no cached input, output excludes thinking: added",
         ),
         (
             "Google between 0.3.184 and 0.3.245",
@@ -74,7 +74,7 @@ OLD, NEW = (0, 3, 95), (0, 3, 285)
             (0, 3, 200),
             (25, 12, 109, None, 10, 62),
             (35, 74),
-            "input excludes cached: added back, thinking beside output: added",
+            "input excludes cached: added back, output excludes thinking: added",
         ),
         (
             "Google since 0.3.245",
@@ -90,7 +90,7 @@ OLD, NEW = (0, 3, 95), (0, 3, 285)
             NEW,
             (10, 5, 45, None, None, 30),
             (10, 35),
-            "no cached input, thinking beside output: added",
+            "no cached input, output excludes thinking: added",
         ),
         (
             "no total, new",

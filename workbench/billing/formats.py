@@ -18,7 +18,7 @@ FORMATS: tuple[Format, ...] = (
     *gateways.FORMATS,
     *deepseek.FORMATS,
 )
-_ROWS_TO_DETECT = 1000  # rows by whose columns a format is told: JSON leaves out what is empty
+_ROWS_TO_DETECT = 1000  # to detect the columns, because JSON omits empty ones
 
 
 def read_bill(path: Path) -> Bill:
@@ -53,7 +53,7 @@ def read_bill(path: Path) -> Bill:
 
 
 def _rows(path: Path, report: FileReport) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Walk the rows of a file; a bucket of a page gives one row for each of its results."""
+    """Yield the rows of a file; a bucket of a page yields one row for each of its results."""
     if path.is_dir():
         raise ImportFormatError(f"{path} is a folder; name the bill's files")
     with path.open("rb") as file:

@@ -13,21 +13,23 @@ _ONE = Decimal(1)
 def _openrouter_log(row: Row, place: str, reader: Reader) -> BillRow | None:
     """Read one generation; dollars that a provider charged to the user's key are included."""
     usd = cells.amount(row, "cost_total", place)
-    own = cells.amount(row, "byok_usage_inference", place)
-    if own:
+    byok_usd = cells.amount(row, "byok_usage_inference", place)
+    if byok_usd:
         reader.bill.notes[
             "rows with dollars that a provider charged to a key of your own (BYOK): they are in"
             " the bill's sum, and a collected call has only what OpenRouter charged"
         ] += 1
     counted = {
-        ours: cells.count(row, f"native_{theirs}" if f"native_{theirs}" in row else theirs, place)
-        for ours, theirs in (
+        measure: cells.count(
+            row, f"native_{column}" if f"native_{column}" in row else column, place
+        )
+        for measure, column in (
             ("input_tokens", "tokens_prompt"),
             ("cache_read_tokens", "tokens_cached"),
             ("output_tokens", "tokens_completion"),
         )
     }
-    dollars = reader.money(usd if usd is None or own is None else usd + own, "USD")
+    dollars = reader.money(usd if usd is None or byok_usd is None else usd + byok_usd, "USD")
     return BillRow(
         place=place,
         start=cells.time(row, place, "created_at"),
@@ -55,7 +57,7 @@ def _openrouter_activity(row: Row, place: str, reader: Reader) -> BillRow | None
 
 def _litellm(row: Row, place: str, reader: Reader) -> BillRow | None:
     if str(row.get("cache_hit") or "").strip().lower() == "true":
-        reader.skip("answers from the gateway's own cache: nothing was sent to a provider")
+        reader.skip("answers from the gateway's cache: no request was sent to a provider")
         return None
     usd = cells.amount(row, "spend", place)
     total = cells.count(row, "total_tokens", place)

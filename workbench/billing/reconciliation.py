@@ -35,9 +35,12 @@ if TYPE_CHECKING:
     from workbench.slice import Slice
     from workbench.store import Store
 
-AGREES, UNKNOWN = "agrees", "cannot be compared"
-ONLY_BILL, ONLY_STORE = "only in the bill", "only in the store"
-BILL_TWICE, STORE_TWICE = "twice in the bill", "twice in the store"
+AGREES = "agrees"
+UNKNOWN = "cannot be compared"
+ONLY_BILL = "only in the bill"
+ONLY_STORE = "only in the store"
+BILL_TWICE = "twice in the bill"
+STORE_TWICE = "twice in the store"
 NO_ID = "stored without an id"
 _FLOOR = Decimal("1e-9")  # USD; smaller differences are errors of floating point
 Group = tuple[dt.date | None, str | None]
@@ -114,10 +117,8 @@ def reconcile(
         bill.keep(keys=frozenset(keys), projects=frozenset(projects))
     ids = {row.id for bill in bills for row in bill.rows if row.id is not None}
     covered = [span for bill in bills if (span := bill.days(zone)) is not None]
-    first, last = (
-        min((d[0] for d in covered), default=None),
-        max((d[1] for d in covered), default=None),
-    )
+    first = min((d[0] for d in covered), default=None)
+    last = max((d[1] for d in covered), default=None)
     days = Days(first, last, zone)
     stored = read(store, where, ids, days)
     comparison = _Comparison(bills, stored, days, tolerance_usd, providers)
@@ -173,10 +174,12 @@ class _Sum:
             self.amounts[measure] = None if before is None or value is None else before + value
 
     def merge(self, other: "_Sum") -> None:
-        n, n_priced = self.n + other.n, self.n_priced + other.n_priced
+        n = self.n + other.n
+        n_priced = self.n_priced + other.n_priced
         if other.n:
             self.add(other.amounts)
-        self.n, self.n_priced = n, n_priced
+        self.n = n
+        self.n_priced = n_priced
 
 
 @dataclasses.dataclass(slots=True)
@@ -199,7 +202,8 @@ class _Comparison:
         tolerance_usd: float | None,
         providers: Collection[str],
     ) -> None:
-        self._bills, self._days = bills, days
+        self._bills = bills
+        self._days = days
         stated = frozenset().union(*(bill.measures for bill in bills))
         self._measures = [measure for measure in MEASURES if measure in stated]
         self._tolerance = None if tolerance_usd is None else Decimal(repr(tolerance_usd))
@@ -341,7 +345,8 @@ class _Comparison:
     def _verdict(
         self, amounts: Mapping[str, tuple[Decimal | None, Decimal | None]], n_rows: int
     ) -> str:
-        differences, compared = [], 0
+        differences = []
+        compared = 0
         for measure, (billed, stored) in amounts.items():
             if billed is None or stored is None:
                 continue
@@ -461,8 +466,8 @@ class _Comparison:
         calls = [*(call for _, call in self._pairs), *self._other_calls]
         if n_replaced := sum(call.is_replaced for call in calls):
             yield (
-                f"calls of repeated tries: {n_replaced:,}; they were paid and are in the bill, but"
-                " analyses exclude them"
+                f"calls of tries that were made again: {n_replaced:,}; they were paid and are in"
+                " the bill, but analyses exclude them"
             )
         for model, first, second in self._midnight_shifts():
             yield (

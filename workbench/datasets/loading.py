@@ -211,10 +211,14 @@ class _TaskLoader:
             raise TaskError(
                 f"{path}: no item in the file; write one per line with `input` and `target`"
             )
-        self.path, self.table, self.header, self.folder = path, table, header, folder
+        self.path = path
+        self.table = table
+        self.header = header
+        self.folder = folder
         self.task_name = header.task or path.stem
         self.typed_scorers = set(spec.scorers)
-        self.allowed, self.find_scorer = allowed, find_scorer
+        self.allowed = allowed
+        self.find_scorer = find_scorer
         self.columns = mapping.assign_columns(table, header, path)
         self.notes = [*table.notes, *self.columns.notes]
         self.faults: list[str] = []
@@ -270,7 +274,8 @@ class _TaskLoader:
         return True
 
     def _rows(self) -> list[cells.ItemParts]:
-        parts, skipped = [], 0
+        parts = []
+        skipped = 0
         for row in self.table.rows:
             try:
                 row_parts = cells.item_parts(row, self.columns)
@@ -404,14 +409,14 @@ class _TaskLoader:
         names = (row.scorer, *default[1:]) if row.scorer else default
         # an item without a key is identified by its content, in any row
         key = row.key or content_id(row.input, list(row.choices), list(row.truths))[:12]
-        choices, truths, metadata = row.choices, row.truths, row.metadata
+        choices = row.choices
+        truths = row.truths
+        metadata = row.metadata
         if self.seed is not None and names[0] == "choice":
             places = shuffling.shuffled_places(self.seed, key, row.input, choices, truths)
             if places is not None:
-                choices, truths = (
-                    tuple(choices[p] for p in places),
-                    shuffling.letters_after(truths, places),
-                )
+                choices = tuple(choices[p] for p in places)
+                truths = shuffling.letters_after(truths, places)
                 metadata = {**metadata, "choice_order": places}
         target = truths[0] if truths else ""
         if len(truths) > 1:

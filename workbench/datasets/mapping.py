@@ -207,7 +207,9 @@ class _ColumnIndex:
     """Index of the columns of a file and of the members of their objects, by name."""
 
     def __init__(self, table: Table, path: Path) -> None:
-        self.path, self.columns, self.rows = path, table.columns, table.rows
+        self.path = path
+        self.columns = table.columns
+        self.rows = table.rows
         self.nested = sorted(
             {
                 f"{c}.{k}"

@@ -192,7 +192,8 @@ def _csv_rows(path: Path, header: Header, notes: list[str]) -> Iterator[Row]:
     line = 1
     try:
         for cells in reader:
-            place, line = f"{path}:{line}", reader.line_num + 1
+            place = f"{path}:{line}"
+            line = reader.line_num + 1
             if not cells:
                 continue
             if names is None:

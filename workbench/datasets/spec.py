@@ -106,8 +106,8 @@ class TaskSpec(Header, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
     def over(self, header: Header) -> Header:
         """Return the file's header with the fields that are set here replaced."""
-        own = {f: getattr(self, f) for f in Header.__struct_fields__}
-        return msgspec.structs.replace(header, **{f: v for f, v in own.items() if v is not None})
+        values = {f: getattr(self, f) for f in Header.__struct_fields__}
+        return msgspec.structs.replace(header, **{f: v for f, v in values.items() if v is not None})
 
 
 def convert(raw: Any, kind: type[Any], place: str) -> Any:

@@ -140,7 +140,8 @@ class _Reader:
     """Reader of one file of results."""
 
     def __init__(self, path: Path, report: FileReport) -> None:
-        self.path, self.report = path, report
+        self.path = path
+        self.report = report
         self.requests = _requests_in_folder(path, report)
         self.yielded_ids: set[str] = set()
         self.run_id = ""
@@ -263,10 +264,8 @@ def _read(line: Line, number: int) -> _Answer:
     request_id = text(response.get("request_id"))
     id = text(line.get("id")) or request_id or f"{line['custom_id']}/{content_id(line)}"
     answer = _Answer(id, False, body, request_id)
-    answer.model, answer.created_at = (
-        text(body.get("model")),
-        moment(body.get("created") or body.get("created_at")),
-    )
+    answer.model = text(body.get("model"))
+    answer.created_at = moment(body.get("created") or body.get("created_at"))
     status = response.get("status_code")
     fault = member(line, "error") or member(body, "error")
     if fault or (isinstance(status, int) and status >= 400):
@@ -280,7 +279,8 @@ def _read(line: Line, number: int) -> _Answer:
 
 
 def _set_error(answer: _Answer, kind: str, message: str | None) -> None:
-    answer.error_type, answer.error_message = kind, message
+    answer.error_type = kind
+    answer.error_message = message
 
 
 def _read_chat(answer: _Answer, body: Line) -> None:
@@ -317,7 +317,8 @@ def _read_anthropic(line: Line, result: Line, number: int) -> _Answer:
     message = member(result, "message")
     id = text(message.get("id")) or f"{line['custom_id']}/{content_id(line)}"
     answer = _Answer(id, True, message, text(message.get("id")))
-    answer.model, answer.stop = text(message.get("model")), text(message.get("stop_reason"))
+    answer.model = text(message.get("model"))
+    answer.stop = text(message.get("stop_reason"))
     if result["type"] != "succeeded":
         fault = member(result, "error")
         fault = member(fault, "error") or fault
@@ -420,7 +421,8 @@ def _provider(answer: _Answer) -> str | None:
 def _configuration(request: Line, answer: _Answer, provider: str | None) -> Configuration:
     """Return the configuration of a request; without one, only the model that answered."""
     fields: dict[str, Any] = {}
-    reasoning, thinking = member(request, "reasoning"), member(request, "thinking")
+    reasoning = member(request, "reasoning")
+    thinking = member(request, "thinking")
     fields["effort"] = text(request.get("reasoning_effort")) or text(reasoning.get("effort"))
     fields["thinking_budget_tokens"] = _whole(thinking.get("budget_tokens"))
     caps = ("max_completion_tokens", "max_output_tokens", "max_tokens")

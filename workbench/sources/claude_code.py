@@ -154,8 +154,12 @@ class _Session:
         self.last_at: dt.datetime | None = None
         self.prompt: str | None = None
         self.error: str | None = None
-        self.n_lines = self.n_compacted = self.n_repeated = self.n_sidechain = 0
-        self.n_about = self.n_agent = 0
+        self.n_lines = 0
+        self.n_compacted = 0
+        self.n_repeated = 0
+        self.n_sidechain = 0
+        self.n_about = 0
+        self.n_agent = 0
         self.stated_usd: float | None = None
 
     def add(self, line: Line) -> None:
@@ -188,7 +192,8 @@ class _Session:
         self.n_about += 1
         self.session = text(line.get("sessionId")) or self.session
         if agent := text(line.get("agentId")):
-            self.agent, self.n_agent = agent, self.n_agent + 1
+            self.agent = agent
+            self.n_agent += 1
         if version := text(line.get("version")):
             self.versions.add(version)
         for name in ("cwd", "gitBranch"):
@@ -275,7 +280,8 @@ class _Session:
                 return
         place = self.transcript.add("assistant", kind, content, call=answer.ordinal)
         if place is not None:
-            answer.blocks[kind], answer.last = place, kind
+            answer.blocks[kind] = place
+            answer.last = kind
 
     def _add_tool_use(self, answer: _Answer, block: Line, at: dt.datetime | None) -> None:
         id = text(block.get("id")) or f"{answer.key}/{len(self.tools)}"
@@ -313,7 +319,8 @@ class _Session:
         if tool is None:
             self.report.notes["results of tools without a request in this file"] += 1
         elif tool.result is None:
-            tool.result, tool.answered_at = result, at
+            tool.result = result
+            tool.answered_at = at
             tool.failed = bool(block.get("is_error"))
 
     # -- records ---------------------------------------------------------------------------------

@@ -162,7 +162,9 @@ class _Thread:
         self.tool_ids: list[str] = []
         self.prompt: str | None = None
         self.start: Line = {}
-        self.n_lines = self.n_repeated = self.n_compacted = 0
+        self.n_lines = 0
+        self.n_repeated = 0
+        self.n_compacted = 0
         self.has_items = False
 
     def add(self, line: Line) -> None:
@@ -191,7 +193,7 @@ class _Thread:
             self.n_compacted += 1
 
     def _read_meta(self, payload: Line) -> None:
-        """Read a session_meta: the first is the thread's own, later ones begin copied lines."""
+        """Read a session_meta: the first describes the thread, later ones begin copied lines."""
         if not self.meta:
             self.meta = payload
             self.provider = text(payload.get("model_provider"))
@@ -217,7 +219,8 @@ class _Thread:
 
     def _read_token_count(self, payload: Line, at: dt.datetime | None) -> None:
         info = member(payload, "info")
-        last, thread = member(info, "last_token_usage"), member(info, "total_token_usage")
+        last = member(info, "last_token_usage")
+        thread = member(info, "total_token_usage")
         if not last and not thread:
             return  # the line has rate limits only
         total = _total(thread)
@@ -275,7 +278,8 @@ class _Thread:
                 self.tool_ids,
             )
         )
-        self.parts, self.tool_ids = [], []
+        self.parts = []
+        self.tool_ids = []
 
     # -- messages and tools ----------------------------------------------------------------------
 
@@ -353,7 +357,9 @@ class _Thread:
         if tool is None:
             self.report.notes["results of tools without a request in this file"] += 1
         elif tool.result is None:
-            tool.result, tool.answered_at, tool.failure = result, at, failure
+            tool.result = result
+            tool.answered_at = at
+            tool.failure = failure
 
     # -- records ---------------------------------------------------------------------------------
 
@@ -476,7 +482,8 @@ class _Thread:
 
 def _total(usage: Line) -> int | None:
     stated = count(usage.get("total_tokens"))
-    prompt, output = count(usage.get("input_tokens")), count(usage.get("output_tokens"))
+    prompt = count(usage.get("input_tokens"))
+    output = count(usage.get("output_tokens"))
     return stated if stated is not None or prompt is None or output is None else prompt + output
 
 
@@ -493,7 +500,8 @@ def _usage(usage: Line) -> tuple[Usage, str]:
         and output is not None
         and prompt + output + thinking == total
     ):
-        output, convention = output + thinking, "thinking beside output"
+        output += thinking
+        convention = "output excludes thinking"
     counts = Usage(
         input_tokens=prompt,
         cache_read_tokens=count(usage.get("cached_input_tokens")),

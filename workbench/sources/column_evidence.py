@@ -27,7 +27,9 @@ class ColumnEvidence:
             named: the columns of any type.
             delimiter: returns the delimiter of a CSV; "" for other files.
         """
-        self._rows, self._numeric, self._named = rows, numeric, named
+        self._rows = rows
+        self._numeric = numeric
+        self._named = named
         self._delimiter = delimiter
         self._marks: dict[str, str] = {}
 

@@ -35,7 +35,8 @@ class ExternalSource:
         Raises:
             ConfigError: the object is not a source.
         """
-        name, title = getattr(source, "name", None), getattr(source, "title", None)
+        name = getattr(source, "name", None)
+        title = getattr(source, "title", None)
         methods = [getattr(source, method, None) for method in ("detect", "read")]
         is_named = isinstance(name, str) and name and isinstance(title, str)
         if not is_named or not all(callable(method) for method in methods):
@@ -43,8 +44,10 @@ class ExternalSource:
                 f"{origin} is not a source; it needs the texts `name` and `title`, and the methods"
                 " `detect(path)` and `read(path, *, report, mapping)`"
             )
-        self.name, self.title = str(name), str(title)
-        self._source, self.origin = source, origin
+        self.name = str(name)
+        self.title = str(title)
+        self._source = source
+        self.origin = origin
         self.failures: dict[Path, str] = {}
 
     def detect(self, path: Path) -> bool:

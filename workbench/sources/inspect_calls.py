@@ -95,7 +95,8 @@ def call_of(
     if event.cache == "read":  # no request was sent
         tokens = {"n_requests": 0, "input_tokens": 0, "output_tokens": 0}
     else:
-        provider_usage, name = _provider_usage(response), str(event.model)
+        provider_usage = _provider_usage(response)
+        name = str(event.model)
         tokens = _tokens(usage, provider_usage, model=name, log=log, where=where, report=report)
         if tokens and "usage" not in tokens:
             tokens["usage"] = msgspec.json.format(bytes(output.usage), indent=-1).decode()
@@ -166,7 +167,9 @@ _KEPT_ALWAYS = ("cache_write_5m_tokens", "cache_write_1h_tokens", "billed_cost_u
 
 def _is_complete(reported: usages.Usage, logged: Tokens | None) -> bool:
     """Whether a provider's usage object adds up, and is not all zeros if Inspect counted some."""
-    prompt, output, total = reported.input_tokens, reported.output_tokens, reported.total_tokens
+    prompt = reported.input_tokens
+    output = reported.output_tokens
+    total = reported.total_tokens
     if prompt is None or output is None or total not in {None, prompt + output}:
         return False
     return prompt + output > 0 or logged is None or not (logged.input or logged.output)

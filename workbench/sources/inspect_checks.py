@@ -16,7 +16,9 @@ class Checks:
     def __init__(self, header: Header) -> None:
         """Start with no trace and the log's own results."""
         self._header = header
-        self._input = self._output = self._completed = 0
+        self._input = 0
+        self._output = 0
+        self._completed = 0
         self._scores: dict[str, dict[str, list[float | None]]] = defaultdict(
             lambda: defaultdict(list)
         )
@@ -31,7 +33,7 @@ class Checks:
         self._output += sum(u.output_tokens or 0 for u in usages)
 
     def totals(self) -> Iterator[Total]:
-        """Yield the log's totals with ours; means only if the log averages over epochs."""
+        """Yield the log's totals with computed ones; means only if it averages over epochs."""
         results = self._header.results
         usages = [USAGE.decode(raw) for raw in self._header.stats.model_usage.values()]
         if usages:  # graders included, in the log's own convention

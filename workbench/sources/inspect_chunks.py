@@ -1,4 +1,4 @@
-"""Samples of an `.eval` file in chunks: a member without the long parts, and members with these.
+"""Samples of an Inspect `.eval` file in chunks: one short member, and members with long parts.
 
 Inspect writes large samples in this way: `samples/{id}_epoch_{n}/sample.json` (the shell) lacks
 messages, events, attachments and metadata. They are in further members, the chunks, which are
@@ -68,7 +68,8 @@ class Members:
         """Return the prefix of the chunked sample that a member is part of."""
         end = len(name)
         while (end := name.rfind("/", 0, end)) > 0:
-            prefix, rest = name[: end + 1], name[end + 1 :]
+            prefix = name[: end + 1]
+            rest = name[end + 1 :]
             if prefix in self._parts and (rest in _SAMPLE_MEMBERS or _SEQUENCE.fullmatch(rest)):
                 return prefix
         return None
@@ -93,7 +94,10 @@ class _ChunkedSample:
     """One sample in chunks."""
 
     def __init__(self, archive: Archive, prefix: str, names: list[str], report: FileReport) -> None:
-        self._archive, self._prefix, self._names, self._report = archive, prefix, names, report
+        self._archive = archive
+        self._prefix = prefix
+        self._names = names
+        self._report = report
 
     def document(self) -> bytes:
         prefix = self._prefix

@@ -174,7 +174,8 @@ def _number_in(name: str) -> int:
 
 def _scales(path: Path, log: _OpenLog) -> Scales:
     """Learn from all samples which scorers have a scale of their own, before the first is read."""
-    scales, discarded = Scales(), FileReport(path)
+    scales = Scales()
+    discarded = FileReport(path)
     if log.summaries:
         for sample in log.summaries:
             scales.learn(sample.all_scores)
@@ -189,12 +190,14 @@ def _scales(path: Path, log: _OpenLog) -> Scales:
 def _records(path: Path, log: _OpenLog, report: FileReport) -> Iterator[AnyRecord]:
     header = log.header
     with _error_place(str(path)):
-        run, task = run_of(header, path), task_of(header)
+        run = run_of(header, path)
+        task = task_of(header)
         configuration = configuration_of(header)
     yield from (run, task, configuration)
     version = version_of(header.eval.packages.get("inspect_ai"))
     ids = Log(run.run_id, configuration.configuration_id, task.task_id, version)
-    scales, checks = _scales(path, log), Checks(header)
+    scales = _scales(path, log)
+    checks = Checks(header)
     trials: set[tuple[str, int]] = set()
     items: set[str] = set()
     for member, read in log.samples():

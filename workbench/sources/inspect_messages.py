@@ -70,7 +70,8 @@ class Conversation:
         self.messages: list[Message] = []
         self.answered_tools: set[str] = set()
         self.omitted_parts: Counter[str] = Counter()
-        self._attachments, self._tools = attachments, tools
+        self._attachments = attachments
+        self._tools = tools
         self._seen: set[object] = set()
 
     def add(self, message: ChatMessage, place: int, call: int | None = None) -> None:

@@ -29,7 +29,8 @@ def results_of(header: Header, run: Run, log: Log) -> Iterator[Result]:
     for score in scores:
         origin = {"scorer": score.full_name, "reducer": score.reducer}
         metadata = json_text({name: value for name, value in origin.items() if value})
-        n, error = _n_of(header, score), _error_of(score)
+        n = _n_of(header, score)
+        error = _error_of(score)
         for name, metric in score.metrics.items():
             if name in _ERRORS and error is not None:
                 continue

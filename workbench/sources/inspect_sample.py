@@ -86,7 +86,10 @@ class SampleReader:
         self, sample: Sample, log: Log, scales: Scales, where: str, report: FileReport
     ) -> None:
         """Collect the sample's events, and mark those of graders."""
-        self.sample, self.log, self.where, self.report = sample, log, where, report
+        self.sample = sample
+        self.log = log
+        self.where = where
+        self.report = report
         self.scales = scales
         transcript = sample.transcript
         self.attachments = Attachments(
@@ -175,7 +178,7 @@ class SampleReader:
                 changes["trace_id"] = content_id("Try", *parts, number)
                 self.report.notes["failed tries without requests in the log"] += 1
             self.usages += reader.usages
-            self.report.notes["failed tries that were repeated: only their costs count"] += 1
+            self.report.notes["failed tries that were made again: only their costs count"] += 1
             yield msgspec.structs.replace(trace, **changes)
 
     # -- events --------------------------------------------------------------------------------
@@ -270,7 +273,8 @@ class SampleReader:
             self.report.notes[f"message parts of type {kind!r}: only the type is stored"] += n
 
     def _scores(self) -> tuple[Score, ...]:
-        scores, resolve = self.sample.all_scores, self.attachments.text
+        scores = self.sample.all_scores
+        resolve = self.attachments.text
         for score in scores.values():
             score.answer = resolve(score.answer) if score.answer else score.answer
             score.explanation = resolve(score.explanation) if score.explanation else None
@@ -285,7 +289,8 @@ class SampleReader:
         return self.sample.output.choices[0].stop_reason if self.sample.output.choices else None
 
     def _limit_and_error(self) -> dict[str, Any]:
-        error, limit = self.sample.error, self.sample.limit
+        error = self.sample.error
+        limit = self.sample.limit
         return {
             "limit_type": _LIMITS.get(limit.type, limit.type) if limit else None,
             "error_type": _exception_name(error.traceback) if error else None,

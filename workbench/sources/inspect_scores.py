@@ -44,9 +44,11 @@ def scores_of(
     """Yield every scorer's score; a dict yields one per key, named scorer/key."""
     scales.learn(scores)
     for scorer, value, score in _values(scores):
-        number, metric = to_score(value), None
+        number = to_score(value)
+        metric = None
         if scales.has_own_scale(scorer):
-            metric, number = _number(value), None if _number(value) is not None else number
+            metric = _number(value)
+            number = None if _number(value) is not None else number
         if metric is not None:
             notes[f"scores of {scorer}, outside of 0..1: imported as the metric {scorer}"] += 1
         elif number is None:

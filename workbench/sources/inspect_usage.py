@@ -46,8 +46,11 @@ def normalise(usage: ModelUsage, model: str, version: tuple[int, ...]) -> Tokens
         model: Inspect's name of the model, provider first.
         version: the version of inspect-ai that wrote the log.
     """
-    prompt, output, total = usage.input_tokens, usage.output_tokens, usage.total_tokens
-    read, write = usage.input_tokens_cache_read, usage.input_tokens_cache_write
+    prompt = usage.input_tokens
+    output = usage.output_tokens
+    total = usage.total_tokens
+    read = usage.input_tokens_cache_read
+    write = usage.input_tokens_cache_write
     thinking = usage.reasoning_tokens
     if prompt is None or output is None:
         return Tokens(prompt, read, write, output, thinking, total, "tokens are not reported")
@@ -59,7 +62,7 @@ def normalise(usage: ModelUsage, model: str, version: tuple[int, ...]) -> Tokens
             "input excludes cached: added back" if excludes_cached else "input includes cached"
         ]
     if excludes_thinking:
-        words.append("thinking beside output: added")
+        words.append("output excludes thinking: added")
     inputs = prompt + (cached if excludes_cached else 0)
     outputs = output + ((thinking or 0) if excludes_thinking else 0)
     fault = ""
@@ -70,7 +73,8 @@ def normalise(usage: ModelUsage, model: str, version: tuple[int, ...]) -> Tokens
 
 def _exclusions(usage: ModelUsage, cached: int, model: str, version: tuple[int, ...]) -> Exclusions:
     """Return what input and output exclude, by the total, else by provider and version."""
-    prompt, output = usage.input_tokens or 0, usage.output_tokens or 0
+    prompt = usage.input_tokens or 0
+    output = usage.output_tokens or 0
     thinking = usage.reasoning_tokens or 0
     # the totals of these services are no evidence: 0.3.77 to 0.3.88 count thinking twice in them,
     # though the output always includes it

@@ -28,7 +28,8 @@ class Archive:
 
     def __init__(self, path: Path, file: BinaryIO, directory: list[zipfile.ZipInfo]) -> None:
         """Store the members of the directory by name."""
-        self.path, self._file = path, file
+        self.path = path
+        self._file = file
         self._size = path.stat().st_size
         self.members = {info.filename: info for info in directory}
 
@@ -47,7 +48,8 @@ class Archive:
         Raises:
             ImportFormatError: truncated, damaged, too large, or compressed by another method.
         """
-        info, where = self.members[name], f"{self.path}, member {name}"
+        info = self.members[name]
+        where = f"{self.path}, member {name}"
         if info.flag_bits & _ENCRYPTED:
             raise ImportFormatError(f"{where} is encrypted; decrypt the log first")
         _guard(info.file_size, info.compress_size, where)
@@ -123,7 +125,8 @@ def _guard_whole(directory: list[zipfile.ZipInfo], path: Path) -> None:
     """Refuse members that are large in total, also if they share the same stored bytes."""
     for info in directory:
         _guard(info.file_size, info.compress_size, f"{path}, member {info.filename}")
-    size, packed = sum(info.file_size for info in directory), path.stat().st_size
+    size = sum(info.file_size for info in directory)
+    packed = path.stat().st_size
     if size > RATIO_FREE and size > WHOLE_RATIO_LIMIT * packed:
         raise ImportFormatError(
             f"{path} would inflate {size // max(packed, 1)}-fold to {size} bytes in "

@@ -286,7 +286,8 @@ def _parse(path: Path, text: str) -> Mapping:
     parser.names("field", columns, set(fields()))
     parser.added(columns)
     prices = parser.columns(raw, "prices")
-    delimiter, mark = raw.get("delimiter", ""), raw.get("decimal", "")
+    delimiter = raw.get("delimiter", "")
+    mark = raw.get("decimal", "")
     if delimiter and delimiter not in cells.DELIMITERS:
         raise parser.fail(f"delimiter {delimiter!r}; use one of {cells.DELIMITERS}")
     parser.mark("decimal", mark)
@@ -369,7 +370,8 @@ class _Parser:
         if unit and not free_units:
             self.names(f"unit of {where}", {unit: 1}, set(UNITS))
         self.mark(f"decimal of {where}", value.get("decimal", ""))
-        null_if, values = value.get("null_if", []), value.get("map")
+        null_if = value.get("null_if", [])
+        values = value.get("map")
         if not isinstance(null_if, list):
             raise self.fail(f"null_if of {where} must be a list of values, not {null_if!r}")
         if values is not None and not isinstance(values, dict):

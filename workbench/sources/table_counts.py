@@ -8,7 +8,8 @@ from workbench.sources.table_rows import Row
 
 _CACHED = ("cache_read_tokens", "cache_write_5m_tokens", "cache_write_1h_tokens")
 _AMOUNTS = frozenset({"s", "USD", "J", "tokens", "count", "USD/Mtok", "USD/h"})
-_WITHOUT_CACHED, _WITHOUT_THINKING = "input excludes cached", "output excludes thinking"
+_WITHOUT_CACHED = "input excludes cached"
+_WITHOUT_THINKING = "output excludes thinking"
 
 
 def make_inclusive(
@@ -32,7 +33,7 @@ def make_inclusive(
         report.conventions["input excludes cached: added back"] += 1
     if excludes[1] and values.get("output_tokens") is not None:
         values["output_tokens"] += values.get("reasoning_tokens") or 0
-        report.conventions["thinking beside output: added"] += 1
+        report.conventions["output excludes thinking: added"] += 1
 
 
 def _by_total(values: Row, declared: tuple[bool, bool]) -> tuple[bool, bool] | None:
@@ -70,8 +71,10 @@ def clear_contradictions(
     lists it.
     """
     clear_negative(values, columns, place, report)
-    prompt, output = values.get("input_tokens"), values.get("output_tokens")
-    cached, thinking = _cached(values), values.get("reasoning_tokens")
+    prompt = values.get("input_tokens")
+    output = values.get("output_tokens")
+    cached = _cached(values)
+    thinking = values.get("reasoning_tokens")
     if prompt is not None and cached > prompt:
         report.mismatches.add(f"{place}: cached {cached} is more than the input {prompt}; no cost")
     if thinking is not None and output is not None and thinking > output:

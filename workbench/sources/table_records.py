@@ -48,7 +48,8 @@ _NAMES = (
     "scorer",
 )
 _MAX_LISTED = 20  # names of columns in one note
-_FLOAT, _MOMENT = schema.Column("number", "float"), schema.Column("time", "time")
+_FLOAT = schema.Column("number", "float")
+_MOMENT = schema.Column("time", "time")
 _MESSAGES = (
     ("system_prompt", "system", "text"),
     ("prompt", "user", "text"),
@@ -72,8 +73,11 @@ class RowReader:
 
     def __init__(self, path: Path, table: Table, mapping: Mapping, run_id: str) -> None:
         """Bind the mapping to one file; constants are converted once."""
-        self.path, self.mapping, self.run_id = path, mapping, run_id
-        self.header, self.is_text = table.header, table.is_text
+        self.path = path
+        self.mapping = mapping
+        self.run_id = run_id
+        self.header = table.header
+        self.is_text = table.is_text
         self.file: Row = {"@stem": path.stem, "@name": path.name, "@folder": path.parent.name}
         self.file |= {"@row": 0, "@repeat": 0}
         self.read_paths: set[str] = set()
@@ -257,7 +261,8 @@ class RowReader:
         """Build a row's aggregates: task and configuration if new, then a result per metric."""
         values = self.values(row, place)
         self._require(values, ("task", "model"), place)
-        task, configuration = self._task(values), self._configuration(row, values, place)
+        task = self._task(values)
+        configuration = self._configuration(row, values, place)
         metadata = self.group(row, self.mapping.metadata, place)
         values_by_metric = {
             metric: self.cell(row, column, _metric_field(metric, column), place)
@@ -276,7 +281,7 @@ class RowReader:
                 task_id=task.task_id,
                 metric=metric,
                 value=values_by_metric[metric],
-                unit=UNITS[column.unit].ours if column.unit else None,
+                unit=UNITS[column.unit].store_unit if column.unit else None,
                 n=values.get("n"),
                 date=values.get("date"),
                 metadata=metadata,
@@ -292,7 +297,8 @@ class RowReader:
         """Build a row's attempt: task, item and configuration if new, then the trace."""
         values = self.values(row, place)
         self._require(values, ("task", "item", "model"), place)
-        task, configuration = self._task(values), self._configuration(row, values, place)
+        task = self._task(values)
+        configuration = self._configuration(row, values, place)
         metadata = self.group(row, self.mapping.metadata, place)
         scores = (*_scores(values), *self._metrics(row, values, place))
         self._add_up(values)
@@ -353,7 +359,7 @@ class RowReader:
             if value is None:
                 continue
             is_share = (column.low, column.high, column.direction) == (0, 1, "higher")
-            unit = UNITS[column.unit].ours if column.unit in UNITS else column.unit
+            unit = UNITS[column.unit].store_unit if column.unit in UNITS else column.unit
             yield Score(
                 scorer=name,
                 score=value if is_share else None,
@@ -507,7 +513,7 @@ def _check_range(value: Any, column: Column, field: schema.Column) -> Any:
 
 def _metric_field(name: str, column: Column) -> schema.Column:
     """Return the field that a metric is read as."""
-    unit = UNITS[column.unit].ours if column.unit in UNITS else ""
+    unit = UNITS[column.unit].store_unit if column.unit in UNITS else ""
     return schema.Column(name, "float", unit)
 
 
@@ -526,7 +532,8 @@ def _call(values: Row) -> Call:
 
 
 def _scores(values: Row) -> Iterator[Score]:
-    score, passed = values.get("score"), values.get("passed")
+    score = values.get("score")
+    passed = values.get("passed")
     if score is None and passed is None:
         return
     score = float(passed is True) if score is None else score

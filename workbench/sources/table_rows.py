@@ -1,4 +1,4 @@
-"""Rows of CSV, JSON, JSONL, YAML and Parquet files as dictionaries, read one by one."""
+"""Rows of a table (CSV, JSON, JSONL, YAML, Parquet) as dictionaries, read one by one."""
 
 import csv
 import dataclasses
@@ -129,7 +129,9 @@ def _read_csv_head(path: Path, lines: Iterator[str], delimiter: str) -> tuple[li
     head = [next(lines, "")]
     n_before = 0
     if separator := _SEPARATOR.fullmatch(head[0].strip()):  # spreadsheets write it before the names
-        delimiter, head, n_before = delimiter or separator[1], [next(lines, "")], 1
+        delimiter = delimiter or separator[1]
+        head = [next(lines, "")]
+        n_before = 1
     while cells.is_open("".join(head)) and (line := next(lines, None)) is not None:
         head.append(line)
     delimiter = delimiter or cells.delimiter("".join(head))
@@ -229,7 +231,8 @@ def _check_aliases(root: Any, path: Path) -> None:
     entered: set[int] = set()
     stack = [] if root is None else [root]
     while stack:
-        node, parts = stack[-1], _parts(stack[-1])
+        node = stack[-1]
+        parts = _parts(stack[-1])
         if id(node) in sizes:
             stack.pop()
         elif id(node) in entered:

@@ -13,14 +13,14 @@ from workbench.errors import ImportFormatError
 
 
 class Unit(NamedTuple):
-    """Unit of a file: × `times` ÷ `per` gives the store's unit `ours`.
+    """Unit of a file: × `times` ÷ `per` gives `store_unit`.
 
     The factors are whole numbers, so that 57 % is exactly 0.57.
     """
 
     times: int
     per: int
-    ours: str
+    store_unit: str
 
 
 UNITS: dict[str, Unit] = {
@@ -94,14 +94,14 @@ def equals(value: object, other: object) -> bool:
 
 
 def convert(
-    value: object, kind: str, ours: str = "", cell_format: CellFormat = PLAIN_FORMAT
+    value: object, kind: str, target_unit: str = "", cell_format: CellFormat = PLAIN_FORMAT
 ) -> object:
     """Convert a cell to the type of a column: text, int, float, bool, time or json.
 
     Args:
         value: the cell; not null.
         kind: the column's type.
-        ours: the column's unit.
+        target_unit: the column's unit.
         cell_format: format of the cell.
 
     Raises:
@@ -109,7 +109,7 @@ def convert(
     """
     try:
         if kind in {"int", "float"}:
-            return _number(value, kind, ours, cell_format)
+            return _number(value, kind, target_unit, cell_format)
         if kind == "bool":
             return cells.flag(value)
         if kind == "time":
@@ -121,17 +121,18 @@ def convert(
     return value if isinstance(value, str) else _text(value)
 
 
-def _number(value: object, kind: str, ours: str, cell_format: CellFormat) -> int | float:
-    unit, offset = cell_format.unit, cell_format.offset
-    if kind == "float" and ours in {"", "0..1"} and _is_flag(value):
+def _number(value: object, kind: str, target_unit: str, cell_format: CellFormat) -> int | float:
+    unit = cell_format.unit
+    offset = cell_format.offset
+    if kind == "float" and target_unit in {"", "0..1"} and _is_flag(value):
         return float(cells.flag(value))
-    if ours == "s" and (duration_s := _duration_s(value)) is not None:
+    if target_unit == "s" and (duration_s := _duration_s(value)) is not None:
         return duration_s + offset
     number: int | float
     if isinstance(value, str):
         number, before, after = cells.quantity(value, cell_format.mark)
         for mark in filter(None, (before, after)):
-            unit = _choose_unit(mark, unit, ours)
+            unit = _choose_unit(mark, unit, target_unit)
     else:
         number = cells.number(value)
     times, per, _ = UNITS[unit] if unit else _UNCHANGED
@@ -154,13 +155,13 @@ def _duration_s(value: object) -> float | None:
     return cells.seconds(value) if isinstance(value, str) and ":" in value else None
 
 
-def _choose_unit(mark: str, declared: str, ours: str) -> str:
+def _choose_unit(mark: str, declared: str, target_unit: str) -> str:
     """Return the unit: the one in the cell, which must agree with the one in the mapping."""
     unit = _MARKS.get(mark, mark)
-    if unit == "USD" and ours.startswith("USD/"):
+    if unit == "USD" and target_unit.startswith("USD/"):
         return declared
-    if unit not in UNITS or UNITS[unit].ours != ours:
-        msg = f"{mark!r} is no unit of {ours or 'a plain number'}"
+    if unit not in UNITS or UNITS[unit].store_unit != target_unit:
+        msg = f"{mark!r} is no unit of {target_unit or 'a plain number'}"
         raise ValueError(msg)
     if unit == "percent" and not declared:
         msg = 'a percentage; set unit = "percent" for the column'
