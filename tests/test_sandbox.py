@@ -20,11 +20,11 @@ from workbench.sandbox import bubblewrap, libraries, nsjail, packages, seccomp
 def jail(request, monkeypatch):
     """One of the programs that put up walls, alone."""
     monkeypatch.setattr(sandbox, "JAILS", (request.param,))
-    sandbox._found.cache_clear()
+    sandbox._first_working_jail.cache_clear()
     if (reason := sandbox.why_not()) is not None:
         pytest.skip(f"no {request.param.NAME} here: {reason}")
     yield request.param
-    sandbox._found.cache_clear()
+    sandbox._first_working_jail.cache_clear()
 
 
 needs_it = pytest.mark.usefixtures("jail")
@@ -459,14 +459,14 @@ def test_limits_of_no_use_are_refused():
 def test_without_bubblewrap_nothing_is_run(monkeypatch):
     """The reason says what to install; there is no way around it."""
     monkeypatch.setattr(shutil, "which", lambda name: None)
-    sandbox._found.cache_clear()
+    sandbox._first_working_jail.cache_clear()
     try:
         with pytest.raises(ConfigError, match="sandbox only"):
             sandbox.run_python("print(1)")
         if os.uname().sysname == "Linux":
             assert "apt install bubblewrap" in sandbox.why_not()
     finally:
-        sandbox._found.cache_clear()
+        sandbox._first_working_jail.cache_clear()
 
 
 @pytest.mark.skipif(not shutil.which("bash"), reason="needs a shell")
@@ -481,12 +481,12 @@ def test_a_bubblewrap_that_fails_is_named(monkeypatch, tmp_path):
     )
     fake.chmod(0o755)
     monkeypatch.setattr(shutil, "which", lambda name: str(fake))
-    sandbox._found.cache_clear()
+    sandbox._first_working_jail.cache_clear()
     try:
         assert "uid map: Permission denied" in sandbox.why_not()
         assert "user namespaces" in sandbox.why_not()
     finally:
-        sandbox._found.cache_clear()
+        sandbox._first_working_jail.cache_clear()
 
 
 def test_an_old_bubblewrap_is_refused(monkeypatch, tmp_path):

@@ -165,14 +165,16 @@ def _bare(name: str) -> str:
 
 def _merged(rows: Iterable[tuple[str, Row]]) -> dict[str, Row]:
     """Index rows by name in lower case; unknown fields of a later row come from the earlier one."""
-    found: dict[str, Row] = {}
+    by_name: dict[str, Row] = {}
     for name, row in rows:
-        old = found.get(name.lower())
+        old = by_name.get(name.lower())
         if old is not None:
-            kept = {f: getattr(old, f) for f in row.__struct_fields__ if getattr(row, f) is None}
-            row = msgspec.structs.replace(row, **kept)  # noqa: PLW2901  # what is kept of the row
-        found[name.lower()] = row
-    return found
+            inherited = {
+                f: getattr(old, f) for f in row.__struct_fields__ if getattr(row, f) is None
+            }
+            row = msgspec.structs.replace(row, **inherited)  # noqa: PLW2901  # what is kept of the row
+        by_name[name.lower()] = row
+    return by_name
 
 
 def _named(rows: Mapping[str, Row], kind: str, name: str) -> Row:
@@ -228,8 +230,13 @@ def read(path: Path) -> Reference:
             raise ConfigError(f"{path} has an unknown table {key!r}; known are {known}")
     if not tables:
         raise ConfigError(f"{path} holds no row; give at least one [[model]] or [[grid]]")
-    found = {kind: _rows(path, kind, tables.get(kind, [])) for kind in _KINDS}
-    return Reference(found["model"], found["accelerator"], found["grid"], found["latency"])
+    rows_by_kind = {kind: _rows(path, kind, tables.get(kind, [])) for kind in _KINDS}
+    return Reference(
+        rows_by_kind["model"],
+        rows_by_kind["accelerator"],
+        rows_by_kind["grid"],
+        rows_by_kind["latency"],
+    )
 
 
 def of_rows(
@@ -251,15 +258,15 @@ def _known(kind: type[msgspec.Struct], row: Mapping[str, Any]) -> dict[str, Any]
 
 def _rows(path: Path, kind: str, rows: Any) -> tuple[Any, ...]:
     listed: Sequence[Any] = rows if isinstance(rows, list) else [rows]
-    found = []
+    parsed = []
     for number, row in enumerate(listed, 1):
         try:
-            made = msgspec.convert(row, _KINDS[kind])
+            entry = msgspec.convert(row, _KINDS[kind])
         except msgspec.ValidationError as error:
             why = describe(error, row, _KINDS[kind].__struct_fields__)
             raise ConfigError(f"{kind} {number} of {path}: {why}") from error
-        for field in made.__struct_fields__:
-            value = getattr(made, field)
+        for field in entry.__struct_fields__:
+            value = getattr(entry, field)
             # A law's coefficients may be any number; a size, a rate or an intensity is not below 0.
             if (
                 kind != "latency"
@@ -269,5 +276,5 @@ def _rows(path: Path, kind: str, rows: Any) -> tuple[Any, ...]:
                 raise ConfigError(
                     f"{kind} {number} of {path}: {field} = {value!r} must be at least 0"
                 )
-        found.append(made)
-    return tuple(found)
+        parsed.append(entry)
+    return tuple(parsed)

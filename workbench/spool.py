@@ -68,15 +68,15 @@ class Segment(NamedTuple):
 
 
 class BadLine(NamedTuple):
-    """Bytes that are no record, where they begin, and why."""
+    """A line that is no record: its offset, the reason and its bytes."""
 
     offset: int
     reason: str
     data: bytes
 
 
-class Begun(msgspec.Struct, frozen=True, gc=False, tag="Attempt"):
-    """Of an `Attempt`, what a resuming run needs."""
+class AttemptStart(msgspec.Struct, frozen=True, gc=False, tag="Attempt"):
+    """The fields of an `Attempt` that resuming a run needs."""
 
     run_id: str
     configuration_id: str
@@ -85,8 +85,8 @@ class Begun(msgspec.Struct, frozen=True, gc=False, tag="Attempt"):
     started_at: dt.datetime
 
 
-class Ended(msgspec.Struct, frozen=True, gc=False, tag="Trace"):
-    """Of a `Trace`, what a resuming run needs."""
+class TraceEnd(msgspec.Struct, frozen=True, gc=False, tag="Trace"):
+    """The fields of a `Trace` that resuming a run needs."""
 
     run_id: str
     configuration_id: str
@@ -95,9 +95,9 @@ class Ended(msgspec.Struct, frozen=True, gc=False, tag="Trace"):
     error_type: str | None = None
 
 
-_glancer = msgspec.json.Decoder(Run | Begun | Ended)
+_glancer = msgspec.json.Decoder(Run | AttemptStart | TraceEnd)
 _GLANCED = tuple(_MIDDLE + b'{"type":"%s",' % name for name in (b"Trace", b"Run", b"Attempt"))
-# Most of a `Trace` is its lists, and what `Ended` has comes before them. No text looks like their
+# Most of a `Trace` is its lists; the fields of `TraceEnd` precede them. No text looks like their
 # beginning: within one every quote is written \".
 _LISTS = b',"calls":['
 _READ_BYTES = 1 << 18  # at a time, so that a line is looked at while the processor's cache holds it
@@ -130,7 +130,7 @@ def owner(folder: Path) -> str | None:
         return None
 
 
-def own(folder: Path, store_id: str) -> None:
+def write_owner(folder: Path, store_id: str) -> None:
     """Write the id of its store into a folder that has none."""
     if owner(folder) is None:
         hidden = Path(folder) / f".{_OWNER}.{os.getpid()}-{threading.get_ident()}"
@@ -246,7 +246,7 @@ class SpoolWriter:
             private.make_folder(self.folder)
             check_private(self.folder)
             if store_id is not None:
-                own(self.folder, store_id)
+                write_owner(self.folder, store_id)
         self._owner = owner(self.folder)
         if store_id is not None and self._owner != store_id:
             raise StoreError(
@@ -533,7 +533,7 @@ def read_segment(path: Path, offset: int = 0) -> SegmentBatch:
     return SegmentBatch(records, bad, offset)
 
 
-def glance(path: Path, *, attempts: bool = True) -> Iterator[Run | Begun | Ended]:
+def glance(path: Path, *, attempts: bool = True) -> Iterator[Run | AttemptStart | TraceEnd]:
     """Read the part of a segment that resuming needs, in a tenth of the time; skips bad lines.
 
     The checksums are looked at all the same: what is damaged was never done. A segment that was
@@ -567,14 +567,14 @@ def glance(path: Path, *, attempts: bool = True) -> Iterator[Run | Begun | Ended
 
 def quarantine(path: Path, bad: Iterable[BadLine]) -> list[Path]:
     """Keep bad lines of a segment in `quarantine/`, a file each; doing it twice changes nothing."""
-    kept = []
+    paths = []
     for line in bad:
         target = path.parent / "quarantine" / f"{path.stem}-{line.offset}.bad"
         with _explain(target):
             private.make_folder(target.parent)
             private.write_bytes(target, line.data)
-        kept.append(target)
-    return kept
+        paths.append(target)
+    return paths
 
 
 def remove(path: Path) -> None:

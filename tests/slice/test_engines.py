@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from workbench import schema
 from workbench.errors import SliceError
 from workbench.slice import FIELDS, Slice
-from workbench.slice.terms import Compare, Flag, Glob, Moment, OneOf, Said, Whether
+from workbench.slice.terms import Compare, Flag, Glob, Moment, OneOf, Phrase, Presence
 
 # letters whose cases the engines' lower() disagree on, wildcards, quotes, controls, markup
 ALPHABET = "abAB01kKſsßẞσςΣiİıµμ ,\"'\\*?%_.[]()|^$-;\n\t\0\x1b—é日🙂<>"
@@ -24,7 +24,7 @@ numbers = st.one_of(
     st.sampled_from([1e-7, 1e18, 2.0**60, 0.1]),
 )
 moments = st.datetimes()
-words = st.sampled_from(list(Whether))
+words = st.sampled_from(list(Presence))
 pieces = st.lists(
     st.one_of(st.sampled_from(["*", "?"]), values.map(lambda v: Glob.literal(v).escaped)),
     min_size=1,
@@ -75,7 +75,7 @@ terms = st.one_of(
         st.sampled_from([f.name for f in FIELDS.values() if f.kind == "flag"]),
         negated=negated,
     ),
-    st.builds(Said, values.filter(bool), negated=negated),
+    st.builds(Phrase, values.filter(bool), negated=negated),
 )
 slices = st.lists(terms, max_size=4).map(lambda t: Slice(tuple(dict.fromkeys(t))))
 
@@ -132,7 +132,7 @@ class Asker:
 
     def texts(self, text):
         """Find the traces that hold a text."""
-        query = Slice((Said(text),)).sql()
+        query = Slice((Phrase(text),)).sql()
         return [
             r[0]
             for r in self.connection.execute(f"SELECT trace_id FROM facts WHERE {query}").fetchall()
@@ -173,7 +173,7 @@ def test_duckdb_and_polars_keep_the_same_rows(connection, data):
 @settings(max_examples=60, deadline=None)
 def test_a_row_is_in_a_term_or_in_its_negation(connection, data):
     """Unknown values fall on the negated side, never out of both."""
-    term = data.draw(terms.filter(lambda t: not t.negated and not isinstance(t, Said)))
+    term = data.draw(terms.filter(lambda t: not t.negated and not isinstance(t, Phrase)))
     slice_ = Slice((term,))
     opposite = Slice.parse(f"-{slice_}")
     frame, _ = frame_for(slice_, data)

@@ -207,7 +207,7 @@ def seen(folder: Path) -> list[int]:
 def test_journals_claims_and_batches_carry_the_stores_id(tmp_path: Path) -> None:
     """As segments do, each in its first line or its note; and they read as before."""
     store = open_store(tmp_path / "a.duckdb", create=True)
-    spool.own(store.spool_dir, str(store.id))
+    spool.write_owner(store.spool_dir, str(store.id))
 
     files = leave_files(store.spool_dir)
 
@@ -233,7 +233,7 @@ def test_journals_claims_and_batches_of_another_store_are_refused_in_words(
     """Paid answers of one store are no answers of the other; its claims keep nobody waiting."""
     one, two = (open_store(tmp_path / name, create=True) for name in ("a.duckdb", "b.duckdb"))
     for store in (one, two):
-        spool.own(store.spool_dir, str(store.id))
+        spool.write_owner(store.spool_dir, str(store.id))
     files = leave_files(one.spool_dir)
     for folder in ("claims", "arrived", "batches"):
         shutil.copytree(one.spool_dir / folder, two.spool_dir / folder)

@@ -333,9 +333,9 @@ def test_a_glance_sees_what_a_whole_reading_sees(tmp_path):
 
     assert found == [
         run,
-        spool.Begun(**key, started_at=attempt.started_at),
-        spool.Ended(**key),
-        spool.Ended(**key | {"trial": 0}, error_type="http_429"),
+        spool.AttemptStart(**key, started_at=attempt.started_at),
+        spool.TraceEnd(**key),
+        spool.TraceEnd(**key | {"trial": 0}, error_type="http_429"),
     ]
     assert list(spool.glance(path, attempts=False)) == [found[0], *found[2:]]
     assert list(spool.glance(tmp_path / "gone-000000.jsonl")) == []
@@ -377,11 +377,13 @@ def test_no_text_misleads_a_glance(tmp_path_factory, text, error_type, calls, tr
 
     seen = list(spool.glance(path))
 
-    assert seen == [spool.Ended(**{f: getattr(whole, f) for f in spool.Ended.__struct_fields__})]
+    assert seen == [
+        spool.TraceEnd(**{f: getattr(whole, f) for f in spool.TraceEnd.__struct_fields__})
+    ]
 
 
 def test_what_a_glance_needs_of_a_trace_is_written_before_its_lists():
     """The glance stops reading where the calls begin."""
     fields = Trace.__struct_fields__
 
-    assert set(spool.Ended.__struct_fields__) < set(fields[: fields.index("calls")])
+    assert set(spool.TraceEnd.__struct_fields__) < set(fields[: fields.index("calls")])

@@ -604,8 +604,8 @@ def _read_answer(data: bytes, folder: Path) -> None:
             arguments.read(candidate, _SCHEMA)
     json_values.find_value(text)
     unit_tests.last_block(text)
-    unit_tests._said(text, "mark")
-    unit_tests._said(text.replace(" ", " mark "), "mark")
+    unit_tests._results(text, "mark")
+    unit_tests._results(text.replace(" ", " mark "), "mark")
 
 
 def _sessions() -> tuple[bytes, ...]:

@@ -82,7 +82,7 @@ def run_python(
     """
     if (reason := why_not()) is not None:
         raise ConfigError(f"code is run in a sandbox only, and there is none: {reason}")
-    jail, _ = _found()
+    jail, _ = _first_working_jail()
     assert jail is not None
     return _run(
         jail,
@@ -99,13 +99,13 @@ def run_python(
 
 def why_not() -> str | None:
     """Say why there is no sandbox here and what to do; None where one works, seen by running it."""
-    jail, reason = _found()
+    jail, reason = _first_working_jail()
     return reason if jail is None else None
 
 
 @functools.cache
-def _found() -> tuple[ModuleType | None, str]:
-    """Find the first that works, or why none does."""
+def _first_working_jail() -> tuple[ModuleType | None, str]:
+    """Return the first program that works here, or the reasons why none does."""
     if (reason := isolation.missing()) is not None:
         return None, reason
     reasons = []
@@ -118,7 +118,7 @@ def _found() -> tuple[ModuleType | None, str]:
 
 
 def _why_not(jail: ModuleType) -> str | None:
-    """Say why one does not work; None where it does."""
+    """Return why a program does not work here; None where it does."""
     try:
         result = _run(
             jail,
@@ -133,8 +133,10 @@ def _why_not(jail: ModuleType) -> str | None:
     except ConfigError as error:
         return str(error)
     if result.stdout != f"{sys.version}\n":
-        said = (result.stderr.strip().splitlines() or [f"exit status {result.exit_status}"])[-1]
-        return f"Python does not run in {jail.NAME} here: {said[:300]}"
+        last_line = (result.stderr.strip().splitlines() or [f"exit status {result.exit_status}"])[
+            -1
+        ]
+        return f"Python does not run in {jail.NAME} here: {last_line[:300]}"
     return None
 
 
@@ -156,18 +158,18 @@ def _run(
     )
     sources = {**files, _MAIN: code}
     with tempfile.TemporaryDirectory(prefix="workbench-") as folder:
-        handed = isolation.hand_over(sources, folder)
+        inherited = isolation.open_files(sources, folder)
         try:
             ended = watch.run(
                 jail.NAME,
-                jail.command(handed, limits, _MAIN, packages),
+                jail.command(inherited, limits, _MAIN, packages),
                 stdin=stdin.encode("utf-8", "replace"),
                 timeout_s=timeout_s,
                 output_bytes=output_bytes,
-                handed=handed,
+                inherited=inherited,
             )
         finally:
-            handed.close()
+            inherited.close()
     timed_out = ended.limit == "time" or ended.exit_status == watch.CPU_SPENT
     return SandboxResult(
         stdout=ended.stdout.decode("utf-8", "replace"),

@@ -17,17 +17,20 @@ def missing() -> str | None:
     program = shutil.which("bwrap")
     if program is None:
         return f"the program bwrap is not installed; {_INSTALL}"
-    said = subprocess.run(  # noqa: S603  # the program that was found, with words of ours alone
+    version = subprocess.run(  # noqa: S603  # the program that was found, with words of ours alone
         [program, "--version"], capture_output=True, text=True, check=False
     ).stdout
-    match = re.search(r"(\d+)\.(\d+)", said)
+    match = re.search(r"(\d+)\.(\d+)", version)
     if match is None or (int(match[1]), int(match[2])) < _OLDEST:
-        return f"bwrap {said.strip() or 'of no known version'} is too old; {_INSTALL}"
+        return f"bwrap {version.strip() or 'of no known version'} is too old; {_INSTALL}"
     return None
 
 
 def command(
-    handed: isolation.Handed, limits: isolation.Limits, main: str, packages: Sequence[str] = ()
+    inherited: isolation.InheritedFiles,
+    limits: isolation.Limits,
+    main: str,
+    packages: Sequence[str] = (),
 ) -> list[str]:
     """Write the command line: namespaces, visible files, then the launcher."""
     words = [
@@ -42,7 +45,7 @@ def command(
     words += ["--hostname", "sandbox", "--die-with-parent", "--clearenv", "--cap-drop", "ALL"]
     for name, value in isolation.environment(packages).items():
         words += ["--setenv", name, value]
-    for kind, what, at in isolation.seen(packages):
+    for kind, what, at in isolation.mounts(packages):
         match kind:
             case "bind":
                 words += ["--ro-bind", what, at]
@@ -54,4 +57,4 @@ def command(
     words += ["--chdir", isolation.WORK, "--remount-ro", "/"]
     # else a process of bubblewrap's own is the first within, and it is not waited for
     words += ["--as-pid-1", "--"]
-    return [*words, *launcher.command(handed, limits, main)]
+    return [*words, *launcher.command(inherited, limits, main)]

@@ -34,7 +34,7 @@ _ENVIRONMENT = {
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Limits:
-    """What one process may use up: CPU seconds, bytes of memory, bytes of its folder."""
+    """Limits of one process: CPU seconds, bytes of memory, bytes of its folder."""
 
     cpu_s: int
     memory_bytes: int
@@ -56,7 +56,7 @@ class Limits:
 
 
 @dataclasses.dataclass(slots=True)
-class Handed:
+class InheritedFiles:
     """Open files that the sandbox inherits: the filter, the sources by name, the status pipe."""
 
     seccomp: int
@@ -65,25 +65,25 @@ class Handed:
     status_to_read: int
 
     @property
-    def inherited(self) -> list[int]:
-        """The numbers that must stay the same in the child."""
+    def descriptors(self) -> list[int]:
+        """The file descriptors, whose numbers must stay the same in the child."""
         return [self.seccomp, self.status, *self.sources.values()]
 
     def close_ours(self) -> None:
         """Close what the child has by now, so that the end of its status is seen."""
-        for number in self.inherited:
+        for number in self.descriptors:
             os.close(number)
         self.seccomp, self.sources, self.status = -1, {}, -1
 
     def close(self) -> None:
         """Close whatever is still open."""
-        for number in (*self.inherited, self.status_to_read):
+        for number in (*self.descriptors, self.status_to_read):
             if number >= 0:
                 os.close(number)
 
 
-class Seen(NamedTuple):
-    """Something that is visible in the sandbox.
+class Mount(NamedTuple):
+    """A file, folder or device that is visible in the sandbox.
 
     `what` of the host is at `at`, or an empty folder hides what is there.
     """
@@ -114,20 +114,20 @@ def missing() -> str | None:
     return None
 
 
-def hand_over(sources: Mapping[str, str], folder: str) -> Handed:
-    """Open what the sandbox will read; `folder` is a private one on the host."""
+def open_files(sources: Mapping[str, str], folder: str) -> InheritedFiles:
+    """Open the filter, the sources and a status pipe; `folder` is a private one on the host."""
     to_read, status = os.pipe()
     opened: dict[str, int] = {}
-    handed = Handed(-1, opened, status, to_read)
+    inherited = InheritedFiles(-1, opened, status, to_read)
     try:
-        handed.seccomp = _as_file(seccomp.program(), Path(folder) / "filter")
+        inherited.seccomp = _as_file(seccomp.program(), Path(folder) / "filter")
         for number, (name, text) in enumerate(sources.items()):
             content = text.encode("utf-8", "replace")
             opened[name] = _as_file(content, Path(folder) / str(number))
     except BaseException:
-        handed.close()
+        inherited.close()
         raise
-    return handed
+    return inherited
 
 
 def _as_file(content: bytes, path: Path) -> int:
@@ -136,17 +136,17 @@ def _as_file(content: bytes, path: Path) -> int:
 
 
 def python() -> str:
-    """Return where this Python lies within."""
+    """Return the path of this Python inside the sandbox."""
     return str(_within(_executable()))
 
 
 def environment(packages: Sequence[str] = ()) -> dict[str, str]:
-    """Return all variables that there are within."""
+    """Return the environment variables of sandboxed code."""
     libraries_path = {"LD_LIBRARY_PATH": str(_LIBRARIES)}
     return _ENVIRONMENT | libraries_path | ({"PYTHONPATH": str(_PACKAGES)} if packages else {})
 
 
-def seen(packages: Sequence[str] = ()) -> Iterator[Seen]:
+def mounts(packages: Sequence[str] = ()) -> Iterator[Mount]:
     """List what is visible: Python, its standard library, the libraries that they need, packages.
 
     No folder of the system is among it but the rules of time zones.
@@ -159,21 +159,21 @@ def seen(packages: Sequence[str] = ()) -> Iterator[Seen]:
     """
     shown = tuple(package_files.visible(packages))
     executable, standard = _executable(), _standard_library()
-    yield Seen("bind", str(executable), str(_within(executable)))
-    yield Seen("bind", str(standard), str(_within(standard)))
+    yield Mount("bind", str(executable), str(_within(executable)))
+    yield Mount("bind", str(standard), str(_within(standard)))
     for name in _HIDDEN:
         if (standard / name).is_dir():
-            yield Seen("hidden", "", str(_within(standard / name)))
+            yield Mount("hidden", "", str(_within(standard / name)))
     for name, file in _libraries(tuple(path for _, path in shown)).items():
-        yield Seen("bind", str(file.resolve()), str(_LIBRARIES / name))
+        yield Mount("bind", str(file.resolve()), str(_LIBRARIES / name))
     if (loader := libraries.loader(executable)) is not None:
-        yield Seen("bind", str(Path(loader).resolve()), loader)
+        yield Mount("bind", str(Path(loader).resolve()), loader)
     for name, path in shown:
-        yield Seen("bind", str(path), str(_PACKAGES / name))
+        yield Mount("bind", str(path), str(_PACKAGES / name))
     if _TIME_ZONES.is_dir():
-        yield Seen("bind", str(_TIME_ZONES), str(_TIME_ZONES))
+        yield Mount("bind", str(_TIME_ZONES), str(_TIME_ZONES))
     for device in _DEVICES:
-        yield Seen("device", device, device)
+        yield Mount("device", device, device)
 
 
 @functools.lru_cache(maxsize=16)
@@ -183,13 +183,13 @@ def _libraries(packages: tuple[Path, ...]) -> dict[str, Path]:
     modules = (
         m for m in (standard / "lib-dynload").glob("*.so") if not m.name.startswith(_NOT_LOADED)
     )
-    found = libraries.needed(executable, standard, sorted(modules))
+    paths = libraries.needed(executable, standard, sorted(modules))
     for folder in filter(Path.is_dir, packages):
         modules = (m for m in folder.rglob("*.so*") if m.is_file())
         for name, file in libraries.needed(executable, folder, sorted(modules)).items():
             if not any(file.is_relative_to(package) for package in packages):
-                found.setdefault(name, file)
-    return found
+                paths.setdefault(name, file)
+    return paths
 
 
 def _executable() -> Path:

@@ -37,19 +37,21 @@ os.execv(sys.executable, [sys.executable, "-s", "-B", "-u", "-X", "utf8", *sys.a
 """
 
 
-def command(handed: isolation.Handed, limits: isolation.Limits, main: str) -> list[str]:
+def command(inherited: isolation.InheritedFiles, limits: isolation.Limits, main: str) -> list[str]:
     """Write the command line that is run within.
 
     Args:
-        handed: the open files that it inherits.
+        inherited: the open files that it inherits.
         limits: what the code may use up; set in the sandbox, as the limit on processes would
             count those of the user outside.
         main: the source to run.
     """
     given = {
-        "sources": {f"{isolation.WORK}/{name}": number for name, number in handed.sources.items()},
-        "seccomp": handed.seccomp,
-        "status": handed.status,
+        "sources": {
+            f"{isolation.WORK}/{name}": number for name, number in inherited.sources.items()
+        },
+        "seccomp": inherited.seccomp,
+        "status": inherited.status,
         "limits": limits.by_name(),
     }
     python = [isolation.python(), "-I", "-S", "-c", _LAUNCH]

@@ -61,9 +61,9 @@ def needed(program: Path, root: Path, modules: Iterable[Path]) -> dict[str, Path
         timeout=_TIMEOUT_S,
         check=False,
     )
-    found = {Path(path).name: Path(path) for path in _LISTED.findall(listing.stdout)}
-    found.pop(Path(interpreter).name, None)
-    for c_library in [path for path in found.values() if path.name.startswith("libc.")]:
+    paths = {Path(path).name: Path(path) for path in _LISTED.findall(listing.stdout)}
+    paths.pop(Path(interpreter).name, None)
+    for c_library in [path for path in paths.values() if path.name.startswith("libc.")]:
         beside = (c_library.with_name(name) for name in _LOADED_LATER)
-        found |= {path.name: path for path in beside if path.exists()}
-    return found
+        paths |= {path.name: path for path in beside if path.exists()}
+    return paths

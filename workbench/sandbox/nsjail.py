@@ -18,7 +18,10 @@ def missing() -> str | None:
 
 
 def command(
-    handed: isolation.Handed, limits: isolation.Limits, main: str, packages: Sequence[str] = ()
+    inherited: isolation.InheritedFiles,
+    limits: isolation.Limits,
+    main: str,
+    packages: Sequence[str] = (),
 ) -> list[str]:
     """Write the command line: namespaces, visible files, then the launcher."""
     words = [
@@ -27,14 +30,14 @@ def command(
         "o",
         "--quiet",
         "--log_fd",
-        str(handed.status),
+        str(inherited.status),
     ]
     words += ["--user", "65534", "--group", "65534", "--hostname", "sandbox", "--skip_setsid"]
     words += ["--disable_proc", "--iface_no_lo", "--disable_rlimits"]
     words += ["--time_limit", str(math.ceil(limits.cpu_s) + 2)]  # nobody's but a second guard
     for name, value in isolation.environment(packages).items():
         words += ["--env", f"{name}={value}"]
-    for kind, what, at in isolation.seen(packages):
+    for kind, what, at in isolation.mounts(packages):
         match kind:
             case "bind":
                 words += ["--bindmount_ro", f"{what}:{at}"]
@@ -48,6 +51,6 @@ def command(
         "--cwd",
         isolation.WORK,
     ]
-    for number in handed.inherited:
+    for number in inherited.descriptors:
         words += ["--pass_fd", str(number)]
-    return [*words, "--", *launcher.command(handed, limits, main)]
+    return [*words, "--", *launcher.command(inherited, limits, main)]

@@ -15,19 +15,19 @@ import msgspec
 
 from workbench.decoding import UNDECODABLE
 from workbench.errors import ConfigError
-from workbench.sandbox.isolation import Handed
+from workbench.sandbox.isolation import InheritedFiles
 
 CPU_SPENT = 128 + signal.SIGXCPU
-_LOOK_S = 0.05  # between looks at how many files it has made
+_LOOK_S = 0.05  # seconds between counts of the files that the code has created
 _MOST_FILES = 5_000  # a folder in memory is limited in bytes, and an empty file has none
-_MOST_OUTPUT = 16 << 20  # who writes more than that is not waited for
+_MOST_OUTPUT = 16 << 20  # bytes; a process that writes more is ended
 _PIECE = 65_536
-_END_S = 5.0  # for a sandbox to go once its first process was killed
+_END_S = 5.0  # seconds for a sandbox to end once its first process was killed
 
 
 @dataclasses.dataclass(slots=True)
 class Ended:
-    """How a process ended, and the beginnings of what it wrote."""
+    """Result of a process: exit status, limit reached, and the beginning of its output."""
 
     stdout: bytes
     stderr: bytes
@@ -44,9 +44,9 @@ def run(
     stdin: bytes,
     timeout_s: float,
     output_bytes: int,
-    handed: Handed,
+    inherited: InheritedFiles,
 ) -> Ended:
-    """Run a sandbox to its end, or to that of its time; nothing of it is left afterwards.
+    """Run a sandbox until it ends or reaches a limit; no process of it remains.
 
     Raises:
         ConfigError: the program called `name`, which puts it up, failed itself, so that the code
@@ -59,12 +59,12 @@ def run(
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         env={},
-        pass_fds=handed.inherited,
+        pass_fds=inherited.descriptors,
         start_new_session=True,
         bufsize=0,
     )
-    handed.close_ours()
-    watched = _Watched(process, handed.status_to_read, stdin, output_bytes)
+    inherited.close_ours()
+    watched = _Watched(process, inherited.status_to_read, stdin, output_bytes)
     try:
         limit = watched.until(start + timeout_s)
     finally:
@@ -73,17 +73,17 @@ def run(
     elapsed_s = time.monotonic() - start
     status = watched.exit_status()
     if status is None and limit is None:
-        told = bytes(watched.kept["stderr"] or watched.kept["status"])
-        said = told.decode("utf-8", "replace").strip()
+        output = bytes(watched.captured["stderr"] or watched.captured["status"])
+        message = output.decode("utf-8", "replace").strip()
         raise ConfigError(
-            f"{name} could not put up a sandbox: {said[:300] or 'it said nothing'}; "
+            f"{name} could not put up a sandbox: {message[:300] or 'it printed nothing'}; "
             "unprivileged user"
             " namespaces may be switched off here (sysctl kernel.unprivileged_userns_clone,"
             " kernel.apparmor_restrict_unprivileged_userns)"
         )
     return Ended(
-        bytes(watched.kept["stdout"]),
-        bytes(watched.kept["stderr"]),
+        bytes(watched.captured["stdout"]),
+        bytes(watched.captured["stderr"]),
         128 + signal.SIGKILL if status is None else status,
         limit,
         elapsed_s,
@@ -112,11 +112,11 @@ def _end(process: "subprocess.Popen[bytes]") -> None:
 
 def _children(pid: int) -> list[int]:
     """List the children of a process; none where it has gone."""
-    found = []
+    pids = []
     for threads in Path(f"/proc/{pid}/task").glob("*/children"):
         with contextlib.suppress(OSError):
-            found += [int(child) for child in threads.read_text(encoding="ascii").split()]
-    return found
+            pids += [int(child) for child in threads.read_text(encoding="ascii").split()]
+    return pids
 
 
 class _Watched:
@@ -125,8 +125,10 @@ class _Watched:
     def __init__(
         self, process: "subprocess.Popen[bytes]", status: int, stdin: bytes, output_bytes: int
     ) -> None:
-        self.process, self.left, self.most = process, memoryview(stdin), output_bytes
-        self.kept = {"stdout": bytearray(), "stderr": bytearray(), "status": bytearray()}
+        self.process = process
+        self.unsent = memoryview(stdin)
+        self.most = output_bytes
+        self.captured = {"stdout": bytearray(), "stderr": bytearray(), "status": bytearray()}
         self.n_read, self.truncated = 0, False
         self.pid: int | None = None
         self.selector = selectors.DefaultSelector()
@@ -165,10 +167,10 @@ class _Watched:
         if key.data == "stdin":
             with contextlib.suppress(BlockingIOError):
                 try:
-                    self.left = self.left[os.write(key.fd, self.left[:_PIECE]) :]
+                    self.unsent = self.unsent[os.write(key.fd, self.unsent[:_PIECE]) :]
                 except BrokenPipeError:
-                    self.left = self.left[:0]
-            if not self.left:
+                    self.unsent = self.unsent[:0]
+            if not self.unsent:
                 self.selector.unregister(key.fileobj)
                 key.fileobj.close()  # type: ignore[union-attr]  # stdin is a file
             return
@@ -179,10 +181,10 @@ class _Watched:
         if not data:
             self.selector.unregister(key.fileobj)
             return
-        kept = self.kept[key.data]
+        captured = self.captured[key.data]
         self.n_read += len(data)
-        room = self.most - len(kept) if key.data != "status" else len(data)
-        kept += data[:room]
+        room = self.most - len(captured) if key.data != "status" else len(data)
+        captured += data[:room]
         self.truncated = self.truncated or room < len(data)
 
     def _n_files(self) -> int:
@@ -193,23 +195,23 @@ class _Watched:
             return 0
         try:
             if Path(f"/proc/{self.pid}/root").samefile("/"):
-                return 0  # not within its walls yet: its /work would be the host's
+                return 0  # not in its namespaces yet: its /work would be the host's
             seen = os.statvfs(f"/proc/{self.pid}/root/work")
         except OSError:
             return 0
         return seen.f_files - seen.f_ffree
 
-    def _said(self, name: str) -> int | None:
-        """Find a number in what was told of the process, one object a line."""
-        for line in bytes(self.kept["status"]).splitlines():
+    def _status_number(self, name: str) -> int | None:
+        """Find a number in the status that the sandbox program reports, one JSON object a line."""
+        for line in bytes(self.captured["status"]).splitlines():
             with contextlib.suppress(*UNDECODABLE):
-                if name in (said := msgspec.json.decode(line, type=dict[str, Any])):
-                    return int(said[name])
+                if name in (fields := msgspec.json.decode(line, type=dict[str, Any])):
+                    return int(fields[name])
         return None
 
     def exit_status(self) -> int | None:
-        """Return how the code ended; None where it did not, or never began."""
-        return self._said("exit-code")
+        """Return the exit status of the code; None where it did not end, or never began."""
+        return self._status_number("exit-code")
 
     def close(self) -> None:
         """Close the pipes."""

@@ -52,11 +52,11 @@ RELATIONS: dict[str, Table] = TABLES | VIEWS
 @functools.cache
 def columns_by_name() -> dict[str, Column]:
     """Index every column by name; what a view says of a column wins over a table."""
-    found: dict[str, Column] = {}
+    by_name: dict[str, Column] = {}
     for table in (*VIEWS.values(), *TABLES.values()):
         for column in table.columns:
-            found.setdefault(column.name, column)
-    return found
+            by_name.setdefault(column.name, column)
+    return by_name
 
 
 _own: contextvars.ContextVar[Mapping[str, Column] | None] = contextvars.ContextVar(

@@ -37,10 +37,10 @@ def clean(text: str) -> str:
 
 
 def _last(pattern: re.Pattern[str], text: str) -> re.Match[str] | None:
-    found = None
-    for found in pattern.finditer(text):  # noqa: B007  # the last match is what we are after
+    last_match = None
+    for last_match in pattern.finditer(text):  # noqa: B007  # the last match is what we are after
         pass
-    return found
+    return last_match
 
 
 class Span(NamedTuple):

@@ -21,15 +21,17 @@ def _read_choice(item: TaskItem, text: str) -> str | None:
     bare = lead is not None and not line[lead.end() :].strip(" .)]!\"'")
     if lead and lead[1].upper() in valid and (bare or (marked and lead[1].isupper())):
         return lead[1].upper()
-    said = [plain(choice) for choice in item.choices]
-    if (whole := plain(line)) in said:
-        return valid[said.index(whole)]
+    options = [plain(choice) for choice in item.choices]
+    if (whole := plain(line)) in options:
+        return valid[options.index(whole)]
     if marked and _HEDGE.match(line):
         return None
     letters: list[str] = [a or b for a, b in _LETTER.findall(span) if (a or b) in valid]
     if letters:
         return letters[-1]
-    named = [i for i, choice in enumerate(said) if choice and f" {choice} " in f" {plain(line)} "]
+    named = [
+        i for i, choice in enumerate(options) if choice and f" {choice} " in f" {plain(line)} "
+    ]
     return valid[named[0]] if len(named) == 1 else None
 
 

@@ -54,10 +54,10 @@ def _read_date(item: TaskItem, text: str) -> str | None:
     """Return the last date of the target's kind: day of the week, month, or full date."""
     span, marked = candidate(text)
     kind = _kind(next(iter(_dates(item.target)), ""))
-    found = [d for d in _dates(span) if _kind(d) == kind]
-    if not found:
+    dates = [d for d in _dates(span) if _kind(d) == kind]
+    if not dates:
         return None
-    return found[0] if marked else found[-1]
+    return dates[0] if marked else dates[-1]
 
 
 def _kind(date: str) -> str:

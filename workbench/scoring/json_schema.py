@@ -79,9 +79,9 @@ def _well_formed(word: str, value: Any) -> bool:
 
 
 def _inner(schema: dict[str, Any]) -> list[Any]:
-    found = [schema[w] for w in _SCHEMAS if w in schema]
-    found += [inner for w in _SCHEMA_LISTS for inner in schema.get(w, [])]
-    return found + list(schema.get("properties", {}).values())
+    schemas = [schema[w] for w in _SCHEMAS if w in schema]
+    schemas += [inner for w in _SCHEMA_LISTS for inner in schema.get(w, [])]
+    return schemas + list(schema.get("properties", {}).values())
 
 
 def valid(item: TaskItem, value: Any, schema: Any) -> bool:

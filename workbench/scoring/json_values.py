@@ -40,10 +40,10 @@ def find_value(text: str, kind: type = object) -> tuple[bool, Any]:
     Where there are values of the wanted kind, the last of those: "[1]" after an object may be a
     footnote. Without any value, the marked answer ("Answer: 42") may be a bare JSON value.
     """
-    found = list(_values(text[-_WINDOW:]))
-    fitting = [value for value in found if isinstance(value, kind)]
-    if found:
-        return True, (fitting or found)[-1]
+    values = list(_values(text[-_WINDOW:]))
+    fitting = [value for value in values if isinstance(value, kind)]
+    if values:
+        return True, (fitting or values)[-1]
     span, marked = candidate(text)
     if not marked and len(text.strip()) > len(span):
         return False, None
@@ -198,13 +198,13 @@ class _Comparison:
 
 def _take(owner: dict[int, int], came: dict[int, int], column: int, *, fits_row: int) -> None:
     """Walk a path back to its row, giving every column on it to the row that reached it."""
-    held = {row: c for c, row in owner.items()}
+    column_of = {row: c for c, row in owner.items()}
     while True:
         row = came[column]
         owner[column] = row
         if row == fits_row:
             return
-        column = held[row]
+        column = column_of[row]
 
 
 def _exact(number: float) -> Fraction:

@@ -132,9 +132,9 @@ class Judge:
         }
         return fill(_ASK, values.__getitem__)
 
-    def read(self, item: TaskItem, judge: str, said: str) -> Verdict:
+    def read(self, item: TaskItem, judge: str, reply: str) -> Verdict:
         """Read one verdict, strictly."""
-        lines = [line for line in said[-2_000:].splitlines() if line.strip()]
+        lines = [line for line in reply[-2_000:].splitlines() if line.strip()]
         match = _LINE.fullmatch(lines[-1]) if lines else None
         if match is None:
             return Verdict(judge, None, "its last line is no verdict")

@@ -32,10 +32,10 @@ def _formula(text: str) -> str:
     return text if "$" in text or _WORDS.search(text) else f"${text}$"
 
 
-def answer(asked: dict[str, Any]) -> dict[str, Any]:
+def answer(question: dict[str, Any]) -> dict[str, Any]:
     """Answer {"targets", "answer"}: {"same"}, or {"error"}."""
     try:
-        return {"same": any(same(target, asked["answer"]) for target in asked["targets"])}
+        return {"same": any(same(target, question["answer"]) for target in question["targets"])}
     except (Exception, RecursionError) as error:  # noqa: BLE001  # whatever the algebra makes of the text
         return {"error": f"{type(error).__name__}: {error}"[:300]}
 
@@ -76,10 +76,10 @@ def main() -> None:
 
     _say("ready")
     for line in sys.stdin:
-        asked = json.loads(line)
-        with _within(asked["limit_s"]):
-            said = answer(asked)
-        _say(json.dumps(said))
+        question = json.loads(line)
+        with _within(question["limit_s"]):
+            reply = answer(question)
+        _say(json.dumps(reply))
 
 
 if __name__ == "__main__":

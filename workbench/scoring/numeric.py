@@ -41,10 +41,10 @@ def is_number(text: str) -> bool:
 
 def _read_number(_: TaskItem, text: str) -> str | None:
     span, marked = candidate(text)
-    found = [n for n in _numbers(span) if _fraction(n) is not None]
-    if not found:
+    numbers = [n for n in _numbers(span) if _fraction(n) is not None]
+    if not numbers:
         return None
-    return found[0] if marked and "=" not in span else found[-1]
+    return numbers[0] if marked and "=" not in span else numbers[-1]
 
 
 def near(item: TaskItem, given: Fraction, wanted: Fraction) -> bool:

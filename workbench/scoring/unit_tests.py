@@ -38,13 +38,13 @@ RESULTS = ("all", "share")
 _FENCE = re.compile(
     r"(?:^[ \t]{0,3}|\banswer:[*_ \t]{0,9})(`{3,20}|~{3,20})[^\n`]*$", re.MULTILINE | re.IGNORECASE
 )
-_SAID = re.compile(r"\s{0,9}[*_]{0,3}answer:[*_]{0,3}", re.IGNORECASE)
+_LABEL = re.compile(r"\s{0,9}[*_]{0,3}answer:[*_]{0,3}", re.IGNORECASE)
 _CHECK = re.compile(r"^def check\(", re.MULTILINE)
 _MOST_TESTS = 1_000
 _MOST_CODE = 200_000
 _WHOLE = 6.0  # times one process' time limit: what all processes of one answer may take
 _LATE = "not run, as the tests before it took too long"
-_TOLD = 300  # characters of a failure that are kept
+_MAX_REASON = 300  # characters of a failure that are kept
 
 
 class Ran(Protocol):
@@ -103,19 +103,19 @@ _main()
 def last_block(text: str) -> str:
     """Return the code of the last fenced block; the whole text if there is none, or it is open."""
     opened: re.Match[str] | None = None
-    found: str | None = None
+    block: str | None = None
     for fence in _FENCE.finditer(text):
         if opened is None:
             opened = fence
         elif fence[1][0] == opened[1][0] and len(fence[1]) >= len(opened[1]) and _bare(fence):
-            found = text[opened.end() + 1 : fence.start()]
+            block = text[opened.end() + 1 : fence.start()]
             opened = None
     if opened is not None:  # cut off by the token cap: what there is of it is what was answered
         return text[opened.end() + 1 :]
-    if found is not None:
-        return found
-    said = _SAID.match(text)
-    return text[said.end() :] if said else text
+    if block is not None:
+        return block
+    label = _LABEL.match(text)
+    return text[label.end() :] if label else text
 
 
 def _bare(fence: re.Match[str]) -> bool:
@@ -167,14 +167,17 @@ class UnitTests:
         n_passed = len(tests) - len(failures)
         share = n_passed / len(tests)
         whole = word_option(item, "result", RESULTS) == "all"
-        told = [f"test {number + 1}: {why}"[:_TOLD] for number, why in sorted(failures.items())[:3]]
+        reasons = [
+            f"test {number + 1}: {why}"[:_MAX_REASON]
+            for number, why in sorted(failures.items())[:3]
+        ]
         return Score(
             scorer=self.name,
             score=float(share == 1.0) if whole else share,
             passed=share == 1.0,
             value=f"{n_passed}/{len(tests)}",
             answer=code,
-            explanation="; ".join([f"{n_passed} of {len(tests)} tests passed", *told]),
+            explanation="; ".join([f"{n_passed} of {len(tests)} tests passed", *reasons]),
         )
 
     @staticmethod
@@ -250,25 +253,25 @@ def _assert_all(item: TaskItem, code: str, tests: list[str], run: RunPython) -> 
         }
         ran = run(_HARNESS, stdin=f"{mark}\n", files=files, **settings)
         spent_s += ran.elapsed_s
-        said = _said(ran.stdout, mark)
-        if "code" in said:
-            return failures | dict.fromkeys((n for n, _ in todo), said["code"])
-        failures |= {int(n): w.removeprefix("failed ") for n, w in said.items() if w != "passed"}
-        left = [(n, t) for n, t in todo if str(n) not in said]
-        if left:  # the process ended within the first of them
-            failures[left[0][0]] = _end(ran)
-            left = left[1:]
-        todo = left
+        results = _results(ran.stdout, mark)
+        if "code" in results:
+            return failures | dict.fromkeys((n for n, _ in todo), results["code"])
+        failures |= {int(n): w.removeprefix("failed ") for n, w in results.items() if w != "passed"}
+        unfinished = [(n, t) for n, t in todo if str(n) not in results]
+        if unfinished:  # the process ended within the first of them
+            failures[unfinished[0][0]] = _end(ran)
+            unfinished = unfinished[1:]
+        todo = unfinished
     return failures
 
 
-def _said(stdout: str, mark: str) -> dict[str, str]:
+def _results(stdout: str, mark: str) -> dict[str, str]:
     lines = (line.split(" ", 2) for line in stdout.split("\n") if line.startswith(mark + " "))
-    said: dict[str, str] = {}
+    results: dict[str, str] = {}
     for parts in lines:
         if len(parts) == 3:
-            said.setdefault(parts[1], parts[2])
-    return said
+            results.setdefault(parts[1], parts[2])
+    return results
 
 
 def _end(ran: Ran) -> str:

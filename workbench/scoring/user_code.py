@@ -46,29 +46,32 @@ class UserScorer:
         if text is None:
             return Score(scorer=self.name)
         try:
-            found = self.function(item, text)
-            if inspect.iscoroutine(found):
+            returned = self.function(item, text)
+            if inspect.iscoroutine(returned):
                 import asyncio
 
-                found = asyncio.run(_finish(found))
-            return self._as_score(item, found)
+                returned = asyncio.run(_finish(returned))
+            return self._as_score(item, returned)
         except (Exception, SystemExit) as error:  # noqa: BLE001  # any fault of the user's code, and no more
             return Score(scorer=self.name, explanation=f"the scorer failed: {fault(error)}")
 
-    def _as_score(self, item: TaskItem, found: Any) -> Score:
-        if found is None:
+    def _as_score(self, item: TaskItem, returned: Any) -> Score:
+        if returned is None:
             return Score(scorer=self.name, explanation="the scorer gave no score")
-        if isinstance(found, bool):
+        if isinstance(returned, bool):
             return Score(
-                scorer=self.name, score=float(found), passed=found, value="C" if found else "I"
+                scorer=self.name,
+                score=float(returned),
+                passed=returned,
+                value="C" if returned else "I",
             )
-        if isinstance(found, Score):
-            if found.score is not None and not 0.0 <= found.score <= 1.0:
-                raise ValueError(f"a score of {found.score!r} is not within 0 and 1")
+        if isinstance(returned, Score):
+            if returned.score is not None and not 0.0 <= returned.score <= 1.0:
+                raise ValueError(f"a score of {returned.score!r} is not within 0 and 1")
             # what was read back must fit the columns, whatever was put into the record
-            whole = msgspec.convert(msgspec.to_builtins(found), Score)
+            whole = msgspec.convert(msgspec.to_builtins(returned), Score)
             return msgspec.structs.replace(whole, scorer=self.name)
-        share = float(found)
+        share = float(returned)
         if not 0.0 <= share <= 1.0:
             raise ValueError(f"a score of {share!r} is not within 0 and 1")
         return share_score(self.name, item, share, None, "")

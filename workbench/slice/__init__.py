@@ -26,7 +26,7 @@ from workbench.slice.complete import Completion, complete
 from workbench.slice.fields import FIELDS, Field, lookup, nearest
 from workbench.slice.names import in_quotes
 from workbench.slice.parse import Parser
-from workbench.slice.terms import Compare, Flag, Glob, OneOf, Said, Term, Whether
+from workbench.slice.terms import Compare, Flag, Glob, OneOf, Phrase, Presence, Term
 
 if TYPE_CHECKING:
     import polars as pl
@@ -85,7 +85,7 @@ class Slice:
     @property
     def needs_text(self) -> bool:
         """Whether a term looks into transcripts."""
-        return any(isinstance(term, Said) for term in self.terms)
+        return any(isinstance(term, Phrase) for term in self.terms)
 
     def sql(self) -> str:
         """Write a predicate over `trace_facts` for a WHERE clause: what is unknown is not kept."""
@@ -131,7 +131,7 @@ def _given(name: str, value: Given | Sequence[Given]) -> Term:
         return Compare(field, "=", tuple(_value(field, v) for v in values if v is not None))
     choices = [_value(field, v) for v in values if v is not None]
     shown = [Glob.literal(v) if isinstance(v, str) else v for v in choices]
-    return OneOf(field, (*shown, Whether.NONE))
+    return OneOf(field, (*shown, Presence.NONE))
 
 
 def _value(field: Field, value: str | float) -> conditions.Value:

@@ -105,7 +105,7 @@ def _last_comma(typed: str, start: int) -> int:
 
 
 def _names(typed: str, start: int, end: int, own: Iterable[str]) -> list[Completion]:
-    found: dict[str, tuple[tuple[int, int, int], str]] = {}
+    proposals: dict[str, tuple[tuple[int, int, int], str]] = {}
     fields = [f for f in map(lookup, own) if f is not None]
     for alias, field in (*FIELDS.items(), *((f.name, f) for f in fields)):
         score = rank(typed, alias)
@@ -113,11 +113,11 @@ def _names(typed: str, start: int, end: int, own: Iterable[str]) -> list[Complet
             continue
         sign = {"flag": "", "number": ">"}.get(field.kind, ":")
         proposal = field.name + sign
-        if proposal not in found or score < found[proposal][0]:
+        if proposal not in proposals or score < proposals[proposal][0]:
             unit = f" ({field.unit})" if field.unit not in {"", "0..1", "tokens", "count"} else ""
-            found[proposal] = (score, f"{field.doc}{unit}")
-    best = sorted(found, key=lambda p: (found[p][0], p))[:MAX_COMPLETIONS]
-    return [Completion(p, start, end, found[p][1]) for p in best]
+            proposals[proposal] = (score, f"{field.doc}{unit}")
+    best = sorted(proposals, key=lambda p: (proposals[p][0], p))[:MAX_COMPLETIONS]
+    return [Completion(p, start, end, proposals[p][1]) for p in best]
 
 
 def _values(

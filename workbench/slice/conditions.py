@@ -204,14 +204,14 @@ class Among(Condition):
         import polars as pl
 
         column = _expr(self.column)
-        found = (column.cast(pl.Float64) if self._numeric else column).is_in(list(self.values))
-        return found if self.among else ~found
+        expression = (column.cast(pl.Float64) if self._numeric else column).is_in(list(self.values))
+        return expression if self.among else ~expression
 
     def code(self) -> str:
         """Write is_in."""
         cast = ".cast(pl.Float64)" if self._numeric else ""
-        found = f"{_source(self.column)}{cast}.is_in({list(self.values)!r})"
-        return found if self.among else f"~{found}"
+        source = f"{_source(self.column)}{cast}.is_in({list(self.values)!r})"
+        return source if self.among else f"~{source}"
 
 
 @dataclass(frozen=True, slots=True)

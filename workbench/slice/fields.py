@@ -81,22 +81,22 @@ _FLAGS: dict[str, tuple[tuple[str, ...], str, str]] = {
 
 
 def _fields() -> dict[str, Field]:
-    found: dict[str, Field] = {}
+    by_name: dict[str, Field] = {}
     for column in schema.TRACE_FACTS.columns:
         if column.type not in _KINDS:
             continue
         names = _SHORT.get(column.name, ())
         kind = _KINDS[column.type]
         field = Field((*names, column.name)[0], column.name, kind, column.unit, column.doc)
-        found |= dict.fromkeys((*names, column.name), field)
+        by_name |= dict.fromkeys((*names, column.name), field)
     for name, (others, column_name, doc) in _FLAGS.items():
-        found |= dict.fromkeys((name, *others), Field(name, column_name, "flag", "", doc))
+        by_name |= dict.fromkeys((name, *others), Field(name, column_name, "flag", "", doc))
     for name, doc in (
         ("since", "Began at or after: 2026-10-01, 2026-10-01T12:30 (UTC) or 7d ago."),
         ("until", "Began before the end of a day, or before a time: as since."),
     ):
-        found[name] = Field(name, "started_at", "time", "", doc)
-    return found
+        by_name[name] = Field(name, "started_at", "time", "", doc)
+    return by_name
 
 
 FIELDS: dict[str, Field] = _fields()

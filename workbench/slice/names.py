@@ -29,7 +29,7 @@ def in_quotes(text: str) -> str:
 
 def unquoted(text: str) -> str:
     """Read the name that stands between double quotes."""
-    return re.sub(r'\\(["\\nrt])', lambda found: _ESCAPES.get(found[1], found[1]), text[1:-1])
+    return re.sub(r'\\(["\\nrt])', lambda match: _ESCAPES.get(match[1], match[1]), text[1:-1])
 
 
 def is_entry(column: str) -> bool:

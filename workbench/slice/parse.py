@@ -13,7 +13,7 @@ import re
 from workbench.errors import SliceError
 from workbench.slice.fields import FIELDS, Field, lookup, moment, nearest, number, units
 from workbench.slice.names import HEAD, PREFIXES
-from workbench.slice.terms import Compare, Flag, Glob, Moment, OneOf, Said, Term, Whether
+from workbench.slice.terms import Compare, Flag, Glob, Moment, OneOf, Phrase, Presence, Term
 
 _NAMELESS = re.compile(rf'({"|".join(PREFIXES)})\.(?:""|[:<>=!,]|$)', re.IGNORECASE)
 MAX_PATTERN = 1_000  # characters; a longer regular expression can exhaust an engine
@@ -49,7 +49,7 @@ class Parser:
         negated = self.text[self.at] == "-"
         self.at += negated
         if self.at < len(self.text) and self.text[self.at] == '"':
-            return self._said(negated)
+            return self._phrase(negated)
         start = self.at
         if head := HEAD.match(self.text, start):
             field, op = self._field(head[1], start), head[2]
@@ -59,14 +59,14 @@ class Parser:
             self.at += 1
         return self._flag(self.text[start : self.at], start, negated)
 
-    def _said(self, negated: bool) -> Term:
+    def _phrase(self, negated: bool) -> Term:
         start = self.at
         text = self._quoted()
         if not text:
             raise self.fail("an empty text", start, 'write "some words" to search transcripts')
         if self.at < len(self.text) and not self.text[self.at].isspace():
             raise self.fail("a space is missing after the text", self.at)
-        return Said(text, negated=negated)
+        return Phrase(text, negated=negated)
 
     def _flag(self, word: str, start: int, negated: bool) -> Term:
         if nameless := _NAMELESS.match(word):
@@ -151,9 +151,9 @@ class Parser:
 
     def _choice(
         self, field: Field, escaped: str, quoted: bool, begin: int
-    ) -> Glob | float | Whether:
+    ) -> Glob | float | Presence:
         if not quoted and escaped in {"none", "any"}:
-            return Whether(escaped)
+            return Presence(escaped)
         if field.kind == "time":
             raise self.fail(
                 f"{field.name} takes none or any", begin, "use since: and until: for dates"

@@ -13,8 +13,8 @@ from workbench.slice.fields import Field, number
 from workbench.slice.names import in_quotes, is_entry
 
 
-class Whether(enum.Enum):
-    """The two words that ask whether a value is there at all."""
+class Presence(enum.Enum):
+    """Words of a filter that test for presence: `none` for null, `any` for not null."""
 
     NONE = "none"
     ANY = "any"
@@ -94,13 +94,13 @@ class OneOf(Term):
     """`field:a,b*,none`: any of the patterns, numbers or words."""
 
     field: Field
-    choices: tuple[Glob | float | Whether, ...]
+    choices: tuple[Glob | float | Presence, ...]
 
     def body(self) -> str:
         """Write `field:choice,choice`."""
         return f"{self.field.name}:" + ",".join(
             choice.value
-            if isinstance(choice, Whether)
+            if isinstance(choice, Presence)
             else number_text(choice)
             if isinstance(choice, float)
             else str(choice)
@@ -115,8 +115,8 @@ class OneOf(Term):
         numbers = tuple(v for v in self.choices if isinstance(v, float))
         parts: list[c.Condition] = [c.Among(column, numbers)] if numbers else []
         for choice in self.choices:
-            if isinstance(choice, Whether):
-                parts.append(c.Known(column, choice is Whether.ANY))
+            if isinstance(choice, Presence):
+                parts.append(c.Known(column, choice is Presence.ANY))
             elif isinstance(choice, Glob):
                 parts.append(c.Matches(column, choice.regex()))
         return parts[0] if len(parts) == 1 else c.OneHolds(tuple(parts))
@@ -171,15 +171,15 @@ def _equal(field: Field, value: c.Value) -> list[c.Condition]:
     return tests
 
 
-def _entry_choices(field: Field, choices: "tuple[Glob | float | Whether, ...]") -> c.Condition:
+def _entry_choices(field: Field, choices: "tuple[Glob | float | Presence, ...]") -> c.Condition:
     """Ask for any of the choices of a value that may be text, number or both."""
     known = c.Entry(field.column, as_number=field.kind == "number")
     parts: list[c.Condition] = []
     tests: list[c.Condition] = []
     for choice in choices:
-        if isinstance(choice, Whether):
+        if isinstance(choice, Presence):
             is_there = c.Holds(known)
-            parts.append(is_there if choice is Whether.ANY else c.Not(is_there))
+            parts.append(is_there if choice is Presence.ANY else c.Not(is_there))
         elif isinstance(choice, Glob):
             tests.append(c.Matches(known, choice.regex()))
             with contextlib.suppress(ValueError):
@@ -241,8 +241,8 @@ class Flag(Term):
 
 
 @dataclasses.dataclass(frozen=True)
-class Said(Term):
-    """`"text"`: appears in the transcript, in any case."""
+class Phrase(Term):
+    """`"text"`: a phrase that the transcript contains, in upper or lower case."""
 
     text: str
 

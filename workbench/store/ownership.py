@@ -40,7 +40,7 @@ def settle(path: Path, store_id: str) -> None:
         _set_aside(folder, str(found))
     with contextlib.suppress(OSError):
         if folder.is_dir():
-            spool.own(folder, store_id)
+            spool.write_owner(folder, store_id)
             _refuse_foreign(folder, store_id)
 
 

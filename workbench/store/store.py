@@ -463,7 +463,7 @@ class Store:
         for segment in spool.segments(self.spool_dir) if in_spool else ():
             for record in spool.glance(segment.path, attempts=False):
                 if (
-                    isinstance(record, spool.Ended)
+                    isinstance(record, spool.TraceEnd)
                     and spool.is_settled(record.error_type)
                     and record.configuration_id in chosen
                 ):

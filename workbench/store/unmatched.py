@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import duckdb
 
 from workbench.slice import Slice
-from workbench.slice.terms import Compare, Glob, OneOf, Whether
+from workbench.slice.terms import Compare, Glob, OneOf, Presence
 
 # column → the table of few rows that holds all of its values
 _HOMES = {
@@ -41,7 +41,7 @@ def _wanted(where: Slice) -> Iterator[tuple[str, str, str]]:
     """List the texts that positive terms ask for: column, regular expression, as typed."""
     for term in where.terms:
         if isinstance(term, OneOf) and not term.negated and term.field.column in _HOMES:
-            if any(isinstance(choice, Whether) for choice in term.choices):
+            if any(isinstance(choice, Presence) for choice in term.choices):
                 continue
             for choice in term.choices:
                 if isinstance(choice, Glob):

@@ -5,7 +5,7 @@ import re
 
 from workbench.errors import SliceError
 from workbench.slice import Completion, Slice, Term, complete
-from workbench.slice.terms import Compare, Flag, Glob, OneOf, Whether
+from workbench.slice.terms import Compare, Flag, Glob, OneOf, Presence
 from workbench.store import Store
 
 Value = str | None
@@ -35,8 +35,8 @@ def _values(term: Term, column: str) -> set[Value] | None:
     return None
 
 
-def _exact(choice: Glob | float | Whether) -> tuple[bool, Value]:
-    if choice is Whether.NONE:
+def _exact(choice: Glob | float | Presence) -> tuple[bool, Value]:
+    if choice is Presence.NONE:
         return True, None
     if isinstance(choice, Glob):
         value = re.sub(r"\\(.)", r"\1", choice.escaped)

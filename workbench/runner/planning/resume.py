@@ -42,7 +42,7 @@ def read_leftovers(folder: Path) -> Leftovers:
     for segment in segments:
         is_newest = newest[segment.run_id] == segment.path  # it begins with the open attempts
         for record in spool.glance(segment.path, attempts=is_newest):
-            if isinstance(record, spool.Ended):
+            if isinstance(record, spool.TraceEnd):
                 key = (record.configuration_id, record.item_id, record.trial)
                 if record.error_type == CANCELLED:  # not ended: its trace holds the calls paid for
                     begun[record.run_id].add(key)
@@ -50,7 +50,7 @@ def read_leftovers(folder: Path) -> Leftovers:
                     begun[record.run_id].discard(key)
                 if spool.is_settled(record.error_type):
                     settled.add(key)
-            elif isinstance(record, spool.Begun):
+            elif isinstance(record, spool.AttemptStart):
                 begun[record.run_id].add((record.configuration_id, record.item_id, record.trial))
                 last[record.run_id] = record.started_at
             else:
