@@ -104,8 +104,8 @@ class Bill:
         last_days = [day for row in rows if (day := row.last_day(zone)) is not None]
         return (min(first_days), max(last_days)) if first_days and last_days else None
 
-    def keep(self, *, keys: frozenset[str], projects: frozenset[str]) -> None:
-        """Keep the rows of some keys and projects; an empty set keeps all.
+    def select(self, *, keys: frozenset[str], projects: frozenset[str]) -> None:
+        """Select the rows of some keys and projects; an empty set selects all.
 
         Raises:
             ImportFormatError: the bill has no such key or project; the message lists the others.

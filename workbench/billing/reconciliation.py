@@ -114,7 +114,7 @@ def reconcile(
         )
     notes = _drop_repeated_rows(bills)
     for bill in bills:
-        bill.keep(keys=frozenset(keys), projects=frozenset(projects))
+        bill.select(keys=frozenset(keys), projects=frozenset(projects))
     ids = {row.id for bill in bills for row in bill.rows if row.id is not None}
     covered = [span for bill in bills if (span := bill.days(zone)) is not None]
     first = min((d[0] for d in covered), default=None)

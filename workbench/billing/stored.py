@@ -87,7 +87,9 @@ def read(
     kind = pl.col("error_type").fill_null("")
     has_amount = pl.col("input_tokens").is_not_null() | pl.col("billed_cost_usd").is_not_null()
     was_refused = ~has_amount & (kind.is_in(_NOT_SENT) | kind.str.starts_with("http_4"))
-    frame = frame.filter(has_bill_id.fill_null(False) | (days.has("started_at") & ~was_refused))
+    frame = frame.filter(
+        has_bill_id.fill_null(False) | (days.contains("started_at") & ~was_refused)
+    )
     replaced_traces = store.traces(where).filter("is_replaced").select("trace_id").collect()
     replaced = set(replaced_traces["trace_id"])
     aliases = store.model_aliases()
@@ -113,7 +115,7 @@ def read(
                 service=models.service_of(provider) if provider else None,
                 models=tuple(dict.fromkeys(canonical(provider, name) for name in names if name)),
                 ids=tuple(dict.fromkeys(filter(None, (row["response_id"], row["request_id"])))),
-                day=days.of(row["started_at"]),
+                day=days.day_of(row["started_at"]),
                 amounts=_amounts(row),
                 has_reported_usd=row["billed_cost_usd"] is not None,
                 is_certain=_is_certain(row),
@@ -155,11 +157,11 @@ class Days:
     last: dt.date | None
     zone: dt.tzinfo
 
-    def of(self, moment: dt.datetime | None) -> dt.date | None:
+    def day_of(self, moment: dt.datetime | None) -> dt.date | None:
         """Return the day of a stored time, which is UTC without a zone."""
         return None if moment is None else day_of(moment.replace(tzinfo=dt.UTC), self.zone)
 
-    def has(self, column: str) -> pl.Expr:
+    def contains(self, column: str) -> pl.Expr:
         """Return an expression for whether a stored time is within the days; null is not."""
         if self.first is None or self.last is None:
             return pl.lit(False)

@@ -158,8 +158,8 @@ class _Session:
         self.n_compacted = 0
         self.n_repeated = 0
         self.n_sidechain = 0
-        self.n_about = 0
-        self.n_agent = 0
+        self.n_message_lines = 0
+        self.n_agent_lines = 0
         self.stated_usd: float | None = None
 
     def add(self, line: Line) -> None:
@@ -189,11 +189,11 @@ class _Session:
             self.report.notes[f"lines of type {kind!r}, skipped"] += 1
 
     def _read_common_fields(self, line: Line, at: dt.datetime | None) -> None:
-        self.n_about += 1
+        self.n_message_lines += 1
         self.session = text(line.get("sessionId")) or self.session
         if agent := text(line.get("agentId")):
             self.agent = agent
-            self.n_agent += 1
+            self.n_agent_lines += 1
         if version := text(line.get("version")):
             self.versions.add(version)
         for name in ("cwd", "gitBranch"):
@@ -333,7 +333,7 @@ class _Session:
         self.report.rows_in += 1
         self._notes()
         session = self.session or path.stem
-        agent = self.agent if self.n_agent == self.n_about else None
+        agent = self.agent if self.n_agent_lines == self.n_message_lines else None
         key = f"{session}/{agent}" if agent else session
         run_id = content_id(NAME, session, agent)
         calls = tuple(map(self._call, self.answers.values()))

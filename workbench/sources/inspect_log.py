@@ -89,7 +89,7 @@ class InspectLog:
         report.format = self.name
         with _opened(path, report) as log:
             if log.header.version not in _VERSIONS:
-                report.lacks(
+                report.add_missing(
                     f"the log has the layout version {log.header.version}, which is not supported:"
                     " only the parts known from version 2 were imported"
                 )
@@ -256,7 +256,7 @@ def _log_metrics(header: Header, run: Run, ids: Log, report: FileReport) -> Iter
     if report.rows_out:
         report.notes["log without samples: its own metrics were imported as results"] += 1
     else:
-        report.lacks("the log contains neither samples nor metrics: nothing was imported")
+        report.add_missing("the log contains neither samples nor metrics: nothing was imported")
 
 
 @contextmanager

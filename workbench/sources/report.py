@@ -102,7 +102,7 @@ class FileReport:
         self.skipped["rows that cannot be read"] += 1
         self.bad_rows.add(text)
 
-    def lacks(self, text: str) -> None:
+    def add_missing(self, text: str) -> None:
         """Record a part of the file that is missing, or may be."""
         self.incomplete.add(text)
 
@@ -110,7 +110,7 @@ class FileReport:
         """Count and name a row that is not imported."""
         self.rows_in += 1
         self.skipped[reason] += 1
-        self.incomplete.add(f"{what}: not taken")
+        self.incomplete.add(f"{what}: not imported")
 
     @property
     def adds_up(self) -> bool:
@@ -120,8 +120,8 @@ class FileReport:
     @property
     def is_complete(self) -> bool:
         """Whether all of the file was imported."""
-        taken = self.rows_out > 0 or self.duplicates.n > 0
-        return taken and not self.incomplete.n and not self.skipped.total()
+        has_records = self.rows_out > 0 or self.duplicates.n > 0
+        return has_records and not self.incomplete.n and not self.skipped.total()
 
     @property
     def is_whole(self) -> bool:

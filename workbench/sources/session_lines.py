@@ -72,7 +72,7 @@ def _report_bad_line(report: FileReport, text: str) -> None:
     if report.skip_bad_rows:
         report.bad_row(text)
     else:
-        report.lacks(f"{text}: not taken")
+        report.add_missing(f"{text}: not imported")
 
 
 def moment(value: object) -> dt.datetime | None:
