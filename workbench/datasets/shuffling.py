@@ -47,7 +47,7 @@ def shuffled_places(
 def letters_after(letters: Sequence[str], places: Sequence[int]) -> tuple[str, ...]:
     """Return the letters of options after they were put in an order.
 
-    >>> moved(("A",), [2, 0, 1])
+    >>> letters_after(("A",), [2, 0, 1])
     ('B',)
     """
     return tuple(LETTERS[places.index(LETTERS.index(letter))] for letter in letters)
