@@ -366,3 +366,193 @@ def test_help_and_import_read_no_entry_points():
     command = [sys.executable, "-c", code]
     done = subprocess.run(command, check=False, capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 0, done.stderr
+
+
+def own_provider(url, **settings):
+    """A plan that asks a provider of the user's."""
+    lines = [f"{name} = {value!r}" for name, value in settings.items()]
+    return "\n".join(
+        [
+            f'models = ["m"]\nbase_url = "{url}"\ntasks = ["arithmetic"]\nlimit = 1',
+            'strategies = ["direct"]\nretries = 0',
+            *lines,
+        ]
+    )
+
+
+def test_an_installed_provider_is_used_by_its_name(lab, tmp_path, capsys):
+    """Its requests are its own, and its tokens are in the store; nobody is asked."""
+    store = tmp_path / "s.duckdb"
+    with Stub(answer) as stub:
+        (tmp_path / "plan.toml").write_text(own_provider(stub.url, endpoint="lab-server"))
+        status = main(["collect", str(tmp_path / "plan.toml"), "--store", str(store)])
+        (seen,) = stub.requests
+    query = "SELECT output_tokens, settings FROM traces JOIN configurations"
+    query += " USING (configuration_id)"
+    assert main(["sql", query, "--store", str(store), "--format", "csv"]) == 0
+    row = capsys.readouterr().out.splitlines()[1]
+
+    assert status == 0
+    assert seen.json["group"] == "lab"
+    assert row.startswith("2,")
+    assert "lab_parts:LabServer#" in row
+
+
+@pytest.mark.parametrize("typed", [True, False])
+def test_a_provider_in_a_file_is_trusted_where_it_is_typed(tmp_path, monkeypatch, capsys, typed):
+    """A plan's is asked for, with the key that it would get; a changed one is asked for again."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("LAB_KEY", "sk-0123456789abcdef")
+    (tmp_path / "mine.py").write_text(_MARK + blocks("python"))
+    store = ["--store", str(tmp_path / "s.duckdb")]
+    with Stub(answer) as stub:
+        named = {} if typed else {"endpoint": "mine.py:LabServer", "api_key_env": "LAB_KEY"}
+        (tmp_path / "plan.toml").write_text(own_provider(stub.url, **named))
+        flags = ["--endpoint", "mine.py:LabServer", "--api-key-env", "LAB_KEY"]
+        flags = [*flags, "--base-url", stub.url] if typed else []
+        run = ["collect", str(tmp_path / "plan.toml"), *flags, *store]
+        main([*run, "--dry-run"])
+        ran_in_dry_run = (tmp_path / "ran").exists()
+        first, why = main(run), capsys.readouterr().err
+        n_first = stub.n
+        trusted = main([*run, "--trust"])
+        (tmp_path / "mine.py").write_text(_MARK + blocks("python") + "\n# changed\n")
+        changed = main(run)
+
+    assert ran_in_dry_run == typed
+    assert trusted == 0
+    if typed:
+        assert (first, changed) == (0, 0), why
+    else:
+        assert (first, n_first, changed) == (1, 0, 1)
+        assert "the provider 'mine.py:LabServer'" in why
+        assert "send the key in LAB_KEY to 'mine.py:LabServer'" in why
+
+
+NO_PROVIDERS = {
+    "an object": ("LabServer = 1", "is an object, not a class"),
+    "no method": (
+        "class LabServer:\n    async def generate(self, request, on_chunk=None): ...",
+        "has no `async def count_tokens(self, text)`, no `async def aclose(self)`",
+    ),
+    "its import": ("1 / 0\nclass LabServer: ...", "could not be imported: ZeroDivisionError"),
+    "its making": (
+        "class LabServer:\n    async def generate(self, r, c=None): ...\n"
+        "    async def count_tokens(self, t): ...\n    async def aclose(self): ...\n"
+        "    def __init__(self, base_url): ...",
+        "could not be made: TypeError",
+    ),
+    "its name": ("class Other: ...", "LabServer"),
+}
+
+
+@pytest.mark.parametrize(("source", "reason"), NO_PROVIDERS.values(), ids=NO_PROVIDERS)
+def test_what_is_no_provider_is_told_in_words(tmp_path, monkeypatch, capsys, source, reason):
+    """Before anything is sent."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.py").write_text(source)
+    (tmp_path / "plan.toml").write_text(own_provider("http://127.0.0.1:9/v1"))
+    run = ["collect", "plan.toml", "--endpoint", "mine.py:LabServer"]
+
+    assert main([*run, "--store", str(tmp_path / "s.duckdb")]) == 1
+    assert reason in capsys.readouterr().err
+
+
+FAILING = """
+from workbench.errors import ProviderUnavailable
+
+class LabServer:
+    def __init__(self, base_url, *, api_key, **options):
+        self.key = api_key
+
+    async def generate(self, request, on_chunk=None):
+        {fault}
+
+    async def count_tokens(self, text):
+        return None
+
+    async def aclose(self):
+        pass
+"""
+
+
+@pytest.mark.parametrize(
+    ("fault", "kind"),
+    [
+        ("raise ValueError(self.key)", "provider_failed"),
+        ("raise ProviderUnavailable(self.key, kind='down')", "down"),
+        ("return 'text'", "provider_failed"),
+    ],
+)
+def test_a_fault_of_a_provider_fails_the_attempt_and_leaves_no_key(
+    tmp_path, monkeypatch, capsys, fault, kind
+):
+    """The run goes on, and what is stored of the fault does not hold the key."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("LAB_KEY", "sk-0123456789abcdef")
+    (tmp_path / "mine.py").write_text(FAILING.format(fault=fault))
+    (tmp_path / "plan.toml").write_text(own_provider("http://127.0.0.1:9/v1"))
+    store = ["--store", str(tmp_path / "s.duckdb")]
+    flags = ["--endpoint", "mine.py:LabServer", "--api-key-env", "LAB_KEY"]
+    flags += ["--base-url", "http://127.0.0.1:9/v1"]
+    status = main(["collect", "plan.toml", *flags, *store])
+    capsys.readouterr()
+    main(["sql", "SELECT error_type, error_message FROM traces", *store, "--format", "csv"])
+    row = capsys.readouterr().out.splitlines()[1]
+
+    assert status == 1
+    assert row.startswith(f"{kind},")
+    assert "sk-0123" not in row
+
+
+def test_a_tool_in_a_file_is_used_by_an_agent(tmp_path, monkeypatch, capsys):
+    """Its class is part of the configuration; a plan's is asked for."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.py").write_text(_MARK + blocks("python"))
+    call = {
+        "index": 0,
+        "id": "c1",
+        "function": {"name": "length", "arguments": '{"word": "forest"}'},
+    }
+    asks = stream(delta(tool_calls=[call]), delta(finish="tool_calls"), usage(), DONE)
+    store = ["--store", str(tmp_path / "s.duckdb")]
+
+    def agent(seen):
+        return answer(seen) if "tool_call_id" in seen.body.decode() else asks
+
+    strategy = '{name = "react", tools = ["mine.py:Length"], protocol = "native"}'
+    with Stub(agent) as stub:
+        text = own_provider(stub.url).replace('"direct"', strategy)
+        (tmp_path / "plan.toml").write_text(text)
+        refused = main(["collect", "plan.toml", *store])
+        why, ran = capsys.readouterr().err, (tmp_path / "ran").exists()
+        trusted = main(["collect", "plan.toml", *store, "--trust"])
+        after = capsys.readouterr().err
+    query = "SELECT tool, settings FROM tool_calls JOIN traces USING (trace_id)"
+    main(["sql", f"{query} JOIN configurations USING (configuration_id)", *store])
+    shown = capsys.readouterr().out
+
+    assert (refused, ran) == (1, False)
+    assert "the tool 'mine.py:Length'" in why
+    assert trusted == 0, after
+    assert "length" in shown
+    assert "mine.py:Length#" in shown
+
+
+def test_a_tool_in_a_file_that_is_none_is_told_in_words(tmp_path, monkeypatch, capsys):
+    """Before anything is sent."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.py").write_text("class Length: ...")
+    (tmp_path / "plan.toml").write_text(own_provider("http://127.0.0.1:9/v1"))
+    flags = ["--strategy", 'react:tools=["mine.py:Length"]']
+
+    assert main(["collect", "plan.toml", *flags, "--store", str(tmp_path / "s.duckdb")]) == 1
+    assert "the tool 'mine.py:Length' could not be made" in capsys.readouterr().err
+
+
+def test_an_unknown_endpoint_offers_the_nearest(tmp_path, capsys):
+    """Among those that ship and plug-ins."""
+    run = ["collect", "--model", "m", "--task", "arithmetic", "--endpoint", "chatt"]
+
+    assert main([*run, "--store", str(tmp_path / "s.duckdb")]) == 1
+    assert "no endpoint is called 'chatt'; did you mean 'chat'?" in capsys.readouterr().err

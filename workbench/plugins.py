@@ -1,8 +1,8 @@
 """Plug-ins: parts that installed packages offer by entry points, listed without importing them.
 
-A distribution declares an entry point in one of five groups, `workbench.strategies`,
-`workbench.tools`, `workbench.scorers`, `workbench.sources` and `workbench.analyses`; its name is
-the name by which the part is used:
+A distribution declares an entry point in one of six groups, `workbench.strategies`,
+`workbench.tools`, `workbench.scorers`, `workbench.sources`, `workbench.analyses` and
+`workbench.providers`; its name is the name by which the part is used:
 
     [project.entry-points."workbench.strategies"]
     twice = "twice:Twice"
@@ -40,6 +40,7 @@ GROUPS = {
     "scorer": ("workbench.scorers", "function"),
     "source": ("workbench.sources", "object"),
     "analysis": ("workbench.analyses", "object"),
+    "provider": ("workbench.providers", "class"),
 }
 SHIPPED = "workbench"  # the origin of what is no plug-in
 _NAME = re.compile(r"[A-Za-z_][\w.-]{0,79}")
@@ -50,7 +51,7 @@ class Plugin:
     """An entry point of one of the groups; nothing of it is imported.
 
     Attributes:
-        what: strategy, tool, scorer, source or analysis.
+        what: strategy, tool, scorer, source, analysis or provider.
         name: the name of the entry point; of a distribution whose entry points cannot be read, its
             own.
         value: `module:name`, as the distribution has it.

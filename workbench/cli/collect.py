@@ -80,20 +80,11 @@ _FLAGS: tuple[tuple[str, Any, str], ...] = (
     ("--precision", str, "Number format of the weights, such as int4; it is stored, not sent."),
     (
         "--endpoint",
-        click.Choice(
-            [
-                "chat",
-                "completions",
-                "responses",
-                "messages",
-                "gemini",
-                "local",
-                "local_completions",
-                "replay",
-            ]
-        ),
-        "API to call; by default the provider's own. completions is for base models, local runs"
-        " the model in this process, replay answers from recorded traces.",
+        str,
+        "API to call; by default the provider's own: chat, responses, messages, gemini,"
+        " completions for base models, local or local_completions to run the model in this"
+        " process, replay to answer from recorded traces, or a provider of your own"
+        " (mine.py:Class).",
     ),
     ("--device", str, "Device of a local model: auto, cpu, cuda or mps."),
     ("--recording", str, "Store or folder of traces that replay answers from."),
@@ -323,20 +314,24 @@ def _typed(flags: dict[str, Any], plan_file: Path | None) -> "Typed":
     from workbench.runner import Plan
     from workbench.runner.planning.plan import Typed
 
-    names = [s if isinstance(s, str) else s["name"] for s in map(typed, flags["strategy"])]
+    entries = [{"name": s} if isinstance(s, str) else s for s in map(typed, flags["strategy"])]
+    names = [entry["name"] for entry in entries]
+    typed_tools = [tool for entry in entries for tool in entry.get("tools") or ()]
     typed_tasks = plan_file is None or bool(flags["task"])
     recordings = [] if flags["recording"] is None else [flags["recording"]]
     placeholders = {"models": ["any"], "tasks": ["any"]}  # only address and key are read
     try:
         (target,) = Plan.from_mapping(placeholders | _typed_settings(flags)).targets
     except ConfigError:  # the flags are valid only together with the plan file
-        return Typed(names, tasks=typed_tasks, recordings=recordings)
+        return Typed(names, tasks=typed_tasks, recordings=recordings, tools=typed_tools)
     return Typed(
         strategies=names,
         keys=[] if target.api_key_env is None else [(target.api_key_env, target.base_url)],
         addresses=[target.base_url],
         tasks=typed_tasks,
         recordings=recordings,
+        endpoints=[target.endpoint] if target.is_own else [],
+        tools=typed_tools,
     )
 
 

@@ -54,4 +54,5 @@ _NAMES = {
     "scorer": "workbench.scoring:names",
     "source": "workbench.sources:shipped_names",
     "analysis": "workbench.analysis:shipped_names",
+    "provider": "workbench.runner.planning.target:endpoint_names",
 }

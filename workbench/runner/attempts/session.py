@@ -7,6 +7,7 @@ session sends, times and records; `execution/attempt.py` scores and builds the t
 import asyncio
 import random
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
@@ -131,6 +132,7 @@ class Session:
         windows: time windows of each ended call at this machine's meters, by ordinal.
         facts: JSON-able facts about the attempt that have no column; part of the trace's metadata.
         rng: the strategy's randomness, seeded by the attempt.
+        own_tools: makers of the user's tools, by `module:Class` or `file.py:Class`.
     """
 
     def __init__(
@@ -148,9 +150,11 @@ class Session:
         meter: Meter | None = None,
         rng: random.Random | None = None,
         begun_turns: BegunTurns | None = None,
+        own_tools: Mapping[str, Callable[[], Any]] = MappingProxyType({}),
     ) -> None:
         """Bind a session to a model, and to helper models by name."""
         self.task = task
+        self.own_tools = own_tools
         self.endpoint = endpoint
         self._line = Line(
             model, ask, count, endpoint, dict(sampling or {}), render, begun_turns=begun_turns

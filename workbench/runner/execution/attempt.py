@@ -2,7 +2,8 @@
 
 import datetime as dt
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 import msgspec
 
@@ -23,6 +24,7 @@ from workbench.runner.execution.connected_models import ConnectedModels
 from workbench.runner.limits import AttemptAccount
 from workbench.runner.planning.plan import Plan, Planned, seed_of
 from workbench.runner.providers.broken_requests import CANCELLED
+from workbench.runner.tools.own import OwnToolClass
 
 UNUSED = "unused"  # error type of a call of an earlier try that the last try did not repeat
 BUDGET = "budget"  # limit type of the run's budget: such an attempt is no result and is made again
@@ -52,6 +54,7 @@ def open_session(
     account: AttemptAccount,
     *,
     meter: Meter | None = None,
+    own_tools: Mapping[str, OwnToolClass] = MappingProxyType({}),
 ) -> Session:
     """Open the session of an attempt; every call is charged to its account."""
     seed = seed_of(plan.seed, planned.item_id, planned.trial)
@@ -70,6 +73,7 @@ def open_session(
         journal=journal,
         meter=meter,
         begun_turns=line.begun_turns,
+        own_tools=own_tools,
         rng=random.Random(repr((plan.seed, *planned.key))),  # noqa: S311  # not for secrets
     )
 

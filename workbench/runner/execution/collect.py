@@ -104,6 +104,7 @@ async def collect(
             clock=clock,
             recordings=recordings,
             batching=_batching(plan, spool.folder, known),
+            providers=work.providers,
         )
         metering = Metering()
         try:

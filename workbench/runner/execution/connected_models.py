@@ -5,6 +5,7 @@ import os
 import random
 import time
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -17,6 +18,7 @@ from workbench.runner.planning.plan import Plan
 from workbench.runner.planning.target import IN_PROCESS, LOCAL, Target
 from workbench.runner.providers import chat_templates, services
 from workbench.runner.providers.exchange import HttpProvider
+from workbench.runner.providers.own import OwnProvider
 from workbench.runner.providers.protocol import BegunTurns, Line, Provider
 
 _START = 16  # initial limit on concurrent requests to a remote model
@@ -44,6 +46,7 @@ class ConnectedModels:
         clock: Callable[[], float] = time.perf_counter,
         recordings: Recordings | None = None,
         batching: Batching | None = None,
+        providers: Mapping[str, OwnProvider] = MappingProxyType({}),
     ) -> None:
         """Connect the models and helpers of a plan.
 
@@ -55,6 +58,7 @@ class ConnectedModels:
             clock: monotonic seconds.
             recordings: reads the recording of a replay.
             batching: wraps a provider to send requests in batches; None sends them one by one.
+            providers: classes of the user's providers, by endpoint.
         """
         self._plan = plan
         self._given = provider
@@ -63,6 +67,7 @@ class ConnectedModels:
         self._clock = clock
         self._recordings = recordings
         self._batching = batching
+        self._own = providers
         self.callers: dict[str, Caller] = {}
         # fixed upper limits on concurrent requests, by place
         self._max_concurrency: dict[str, int] = {}
@@ -85,7 +90,7 @@ class ConnectedModels:
                 "the plan contains the API key itself; write the name of the environment variable"
                 " that holds it"
             )
-        provider = self._given or connect(target, key, self._recordings)
+        provider = self._given or connect(target, key, self._recordings, self._own)
         is_batched = False
         if self._batching is not None and isinstance(provider, HttpProvider):
             provider = self._batching(provider)

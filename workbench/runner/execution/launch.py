@@ -423,7 +423,13 @@ class Launch(LaunchState):
         CURRENT_ATTEMPT.set(CurrentAttempt(planned.configuration, item_id, trial))
         journal, trace_id = self._open_journal(planned)
         session = attempt.open_session(
-            self.plan, planned, self.connected, journal, account, meter=self.metering.meter
+            self.plan,
+            planned,
+            self.connected,
+            journal,
+            account,
+            meter=self.metering.meter,
+            own_tools=self.work.own_tools,
         )
         flight = self.control.begin(planned, session)
         try:

@@ -5,8 +5,9 @@ import dataclasses
 import itertools
 import os
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, Any, Literal, NamedTuple, Self
 
 import msgspec
@@ -21,10 +22,18 @@ from workbench.records import Configuration, Item, Task, as_dict, content_id, js
 from workbench.runner import tools
 from workbench.runner.attempts.session import Strategy
 from workbench.runner.limits import Backoff
-from workbench.runner.planning.target import IN_PROCESS, Positive, Settings, Target
+from workbench.runner.planning.target import (
+    IN_PROCESS,
+    Positive,
+    Settings,
+    Target,
+    own_provider,
+)
 from workbench.runner.providers import services
 from workbench.runner.providers.current_attempt import AttemptKey
+from workbench.runner.providers.own import OwnProvider
 from workbench.runner.strategies.custom import Unimported
+from workbench.runner.tools.own import OwnToolClass
 from workbench.scoring import Scorer, TaskItem, UnimportedScorer, user_code
 from workbench.trust import (
     Gate,
@@ -37,7 +46,11 @@ from workbench.trust import (
 )
 
 Amount = Annotated[float, msgspec.Meta(ge=0)]
-STRATEGY_CODE, TOOL_CODE = CODE_SETTINGS = ("strategy_code", "tool_code")
+STRATEGY_CODE, TOOL_CODE, PROVIDER_CODE = CODE_SETTINGS = (
+    "strategy_code",
+    "tool_code",
+    "provider_code",
+)
 """Settings of a configuration that identify code of the user's."""
 
 
@@ -140,18 +153,33 @@ class Plan(Settings, frozen=True, kw_only=True, forbid_unknown_fields=True):
         return {n: v for n, v in pairs if v is not None and v != defaults.get(n, msgspec.UNSET)}
 
     def configuration(
-        self, target: Target, strategy: Strategy, among: Sequence[Strategy] = ()
+        self,
+        target: Target,
+        strategy: Strategy,
+        among: Sequence[Strategy] = (),
+        code: Mapping[str, str] = MappingProxyType({}),
     ) -> Configuration:
-        """Make the record of a model with a strategy; `among` are all strategies of the plan."""
+        """Make the record of a model with a strategy.
+
+        Args:
+            target: the model.
+            strategy: how it is used.
+            among: all strategies of the plan.
+            code: identities of the user's providers and tools, by name.
+        """
         settings = target.differences
+        named = getattr(strategy, "helpers", ())
+        endpoints = {target.endpoint, *(self.helper(name).endpoint for name in named)}
+        provider_code = {name: code[name] for name in sorted(endpoints & code.keys())}
+        settings |= {PROVIDER_CODE: provider_code} if provider_code else {}
         settings |= {"seed": self.seed} if self.seed is not None else {}
         settings |= {"batch": True} if self.batch and target.endpoint not in IN_PROCESS else {}
-        named = getattr(strategy, "helpers", ())
         settings |= {"helpers": {n: self.helper(n).identity for n in named}} if named else {}
-        code = getattr(strategy, "identity", None)  # of code of the user's
-        settings |= {STRATEGY_CODE: code} if code is not None else {}
-        used = getattr(strategy, "tools", ()) if code is None else ()
-        tool_code = {name: i for name in used if (i := tools.identity(name)) is not None}
+        own = getattr(strategy, "identity", None)  # of code of the user's
+        settings |= {STRATEGY_CODE: own} if own is not None else {}
+        used = getattr(strategy, "tools", ()) if own is None else ()
+        identities = {name: code.get(name) or tools.identity(name) for name in used}
+        tool_code = {name: i for name, i in identities.items() if i is not None}
         settings |= {TOOL_CODE: tool_code} if tool_code else {}
         return Configuration(
             model=target.model,
@@ -228,6 +256,8 @@ class Work:
         tasks: their records.
         configurations: each with its target and strategy.
         wants: permissions that the user has not given; with any, the plan cannot be collected.
+        providers: classes of the user's providers, by endpoint.
+        own_tools: classes of the user's tools, by name.
     """
 
     def __init__(
@@ -237,14 +267,19 @@ class Work:
         strategies: Sequence[Strategy],
         *,
         wants: Sequence[Permission] = (),
+        code: Mapping[str, ExternalCode] = MappingProxyType({}),
+        providers: Mapping[str, OwnProvider] = MappingProxyType({}),
+        own_tools: Mapping[str, OwnToolClass] = MappingProxyType({}),
     ) -> None:
-        """Expand a plan."""
+        """Expand a plan; `code` is where `providers` and `own_tools` are imported from."""
         self.wants = tuple(wants)
+        self.providers, self.own_tools = providers, own_tools
+        identities = {name: located.identity for name, located in code.items()}
         self.plan = plan
         self.task_sets = tuple(tasks)
         self.tasks: tuple[Task, ...] = tuple(t.task for t in tasks)
         self.configurations = [
-            (plan.configuration(target, strategy, strategies), target, strategy)
+            (plan.configuration(target, strategy, strategies, identities), target, strategy)
             for target in plan.targets
             for strategy in strategies
         ]
@@ -328,6 +363,8 @@ class Typed(NamedTuple):
         addresses: addresses to which tasks may be sent.
         tasks: whether the user typed the tasks.
         recordings: paths of recordings.
+        endpoints: providers of the user's; their code is searched as that of strategies is.
+        tools: tools of the user's, likewise.
     """
 
     strategies: Collection[str] = ()
@@ -335,6 +372,8 @@ class Typed(NamedTuple):
     addresses: Collection[str] = ()
     tasks: bool = False
     recordings: Collection[str] = ()
+    endpoints: Collection[str] = ()
+    tools: Collection[str] = ()
 
 
 _NOTHING_TYPED = Typed()
@@ -374,12 +413,15 @@ def expand(
         load_task(task, folder=folder, find_scorer=_located_scorer, helpers=helpers)
         for task in plan.tasks
     ]
+    provider_code = _provider_code(plan, folder, typed)
     code = [s.code for s in chosen if isinstance(s, Unimported)]
+    tool_code = _tool_code(chosen, folder, typed)
+    code += [*provider_code.values(), *tool_code.values()]
     code += [s.code for t in tasks for s in _own_scorers(t)]
     # a pair for each: of two that are equal, each runs what it has read itself
     runs = [(c, to_run(c)) for c in code]
     wanted = [p for c, p in runs if not c.is_typed]
-    wanted += _sends(plan, folder, typed)
+    wanted += _sends(plan, folder, typed, provider_code)
     gate = Gate.of(trust)
     lacking = gate.lacking(wanted)
     if lacking and not preview:
@@ -399,7 +441,54 @@ def expand(
             for s in chosen
         ],
         wants=lacking,
+        code=provider_code | tool_code,
+        providers={
+            name: OwnProvider.imported(c) for name, c in provider_code.items() if c in trusted
+        },
+        own_tools={name: OwnToolClass.imported(c) for name, c in tool_code.items() if c in trusted},
     )
+
+
+def _targets(plan: Plan) -> list[Target]:
+    """List the models and helpers of a plan."""
+    return [*plan.targets, *(plan.helper(name) for name in plan.helpers)]
+
+
+def _provider_code(plan: Plan, folder: Path | None, typed: Typed) -> dict[str, ExternalCode]:
+    """Locate the code of the user's providers, by endpoint."""
+    names = sorted({target.endpoint for target in _targets(plan) if target.is_own})
+    plugged = {name: own_provider(name) for name in names if not is_external(name)}
+    named = [name for name in names if name not in plugged]
+    located = _located("provider", named, typed.endpoints, folder)
+    return {name: code for name, code in plugged.items() if code is not None} | located
+
+
+def _tool_code(
+    strategies: Iterable[Strategy | Unimported], folder: Path | None, typed: Typed
+) -> dict[str, ExternalCode]:
+    """Locate the code of tools that agents of ours name `module:Class` or `file.py:Class`."""
+    agents = (s for s in strategies if not isinstance(s, Unimported))
+    names = {name for s in agents for name in getattr(s, "tools", ()) if is_external(name)}
+    return _located("tool", sorted(names), typed.tools, folder)
+
+
+def _located(
+    what: str, names: Iterable[str], typed: Collection[str], folder: Path | None
+) -> dict[str, ExternalCode]:
+    """Locate classes of the user's; typed names are searched in the working directory first.
+
+    Files beside a plan belong to the plan.
+    """
+    beside = [folder] if folder is not None else [Path()]
+    located: dict[str, ExternalCode] = {}
+    for name in names:
+        if name in typed:
+            with contextlib.suppress(ConfigError):
+                located[name] = locate(what, name, [Path()], is_typed=True)
+        if name not in located:
+            located[name] = locate(what, name, beside)
+        located[name].check("class")
+    return located
 
 
 def _strategy(
@@ -418,14 +507,7 @@ def _strategy(
         return Unimported(plugin, params)
     if not is_external(name):
         return strategies.get(name, **params)
-    beside = [folder] if folder is not None else [Path()]
-    if name in typed.strategies:
-        # typed names are searched in the working directory; files beside a plan belong to the plan
-        with contextlib.suppress(ConfigError):
-            return Unimported(locate("strategy", name, [Path()], is_typed=True), params)
-    code = locate("strategy", name, beside)
-    code.check("class")
-    return Unimported(code, params)
+    return Unimported(_located("strategy", [name], typed.strategies, folder)[name], params)
 
 
 def _located_scorer(name: str, folder: Path) -> UnimportedScorer:
@@ -443,15 +525,23 @@ def _with_scorers(task: TaskSet, trusted: Collection[ExternalCode]) -> TaskSet:
     return dataclasses.replace(task, scorer=first, scorers={**task.scorers, **loaded})
 
 
-def _sends(plan: Plan, folder: Path | None, typed: Typed) -> Iterator[Permission]:
+def _sends(
+    plan: Plan, folder: Path | None, typed: Typed, code: Mapping[str, ExternalCode]
+) -> Iterator[Permission]:
     """Yield permissions for keys and files that are sent to addresses of no known provider."""
-    targets = [*plan.targets, *(plan.helper(name) for name in plan.helpers)]
+    targets = _targets(plan)
     files = [] if folder is None else _from_outside(plan, targets, folder, typed)
     for target in targets:
         if target.endpoint in IN_PROCESS:
             continue
-        variable, address = target.api_key_env, target.base_url
+        variable, address = target.api_key_env, target.base_url or target.endpoint
         is_mine = variable is None or (variable, address) in typed.keys
+        located = code.get(target.endpoint)
+        if located is not None and not located.is_typed:  # it sends what it gets where it likes
+            if variable is not None:
+                yield to_send_key(variable, located.name)
+            yield from (to_send_file(file, located.name, target.extra_body) for file in files)
+            continue
         if variable is not None and not is_mine and not services.is_own_key(variable, address):
             yield to_send_key(variable, address)
         is_known = services.is_own_address(address) or address in typed.addresses

@@ -2,20 +2,22 @@
 
 import ipaddress
 import os
-from collections.abc import Mapping
-from typing import Annotated, Any, Literal, Self
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Self
 from urllib.parse import urlsplit
 
 import msgspec
 
+from workbench import plugins
 from workbench.decoding import describe
 from workbench.errors import ConfigError, WorkbenchError
+from workbench.external_code import ExternalCode, is_external, locate
 from workbench.records import content_id
 from workbench.runner.providers import chat_templates, services
 
 Positive = Annotated[int, msgspec.Meta(ge=1)]
-Endpoint = Literal[
-    "auto",
+_SHIPPED = (
     "chat",
     "completions",
     "responses",
@@ -24,7 +26,7 @@ Endpoint = Literal[
     "local",
     "local_completions",
     "replay",
-]
+)
 _PLAIN_KEYS = "WORKBENCH_ALLOW_HTTP_KEYS"  # in the environment, as a plan may be a stranger's
 LOCAL = frozenset({"local", "local_completions"})
 IN_PROCESS = LOCAL | {"replay"}  # endpoints whose requests do not leave the process
@@ -42,6 +44,42 @@ _PLACE = (
 )
 
 
+_OWN = ", and module:Class or file.py:Class for one of your own"
+
+
+def endpoint_names() -> tuple[str, ...]:
+    """List the endpoints that ship."""
+    return _SHIPPED
+
+
+def check_endpoint(name: str) -> None:
+    """Check that an endpoint ships, is a plug-in's, or names code of the user's.
+
+    Raises:
+        ConfigError: there is none; the nearest name is offered.
+    """
+    is_known = name in {"auto", *_SHIPPED} or is_external(name)
+    if not is_known and plugins.find("provider", name) is None:
+        hint = plugins.hint("provider", name, _SHIPPED, own=_OWN)
+        raise ConfigError(f"no endpoint is called {name!r}; {hint}")
+
+
+def own_provider(
+    name: str, folders: Sequence[Path] = (), *, is_typed: bool = False
+) -> ExternalCode | None:
+    """Locate the code of a provider of the user's; None where none has that name.
+
+    Raises:
+        ConfigError: there is no such file or module, or the plug-in cannot be used.
+    """
+    if name in {"auto", *_SHIPPED}:
+        return None
+    if is_external(name):
+        return locate("provider", name, folders, is_typed=is_typed)
+    plugin = plugins.find("provider", name)
+    return None if plugin is None else plugin.code()
+
+
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Settings that a plan gives for all its models, and a model's table for itself.
 
@@ -54,7 +92,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         endpoint: chat, responses (OpenAI), messages (Anthropic), gemini, completions for a base
             model (`template` turns a chat into text), local (torch in this process;
             local_completions for a base model), replay (recorded traces); auto is the provider's
-            own, else chat.
+            own, else chat. The name of a plug-in, `module:Class` or `file.py:Class` is a provider
+            of the user's, which may do without `base_url`.
         extra_body: further fields of the request.
         effort: reasoning effort in the server's words, as recorded; sent in the endpoint's form.
         thinking_budget_tokens: most tokens of thinking, where the endpoint takes a cap.
@@ -70,7 +109,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     base_url: str = ""
     provider: str | None = None
     api_key_env: str | None = None
-    endpoint: Endpoint = "auto"
+    endpoint: str = "auto"
     template: str = "question_answer"
     extra_body: dict[str, Any] = {}
     temperature: Annotated[float, msgspec.Meta(ge=0)] | None = None
@@ -87,6 +126,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
     def __post_init__(self) -> None:
         """Fill in defaults of the provider; refuse settings that cannot work or hold a secret."""
+        check_endpoint(self.endpoint)
         self._fill()
         if self.is_base_model:
             chat_templates.get(self.template)
@@ -101,7 +141,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
                 "api_key_env is not the name of an environment variable; give the name, never the"
                 " key"
             )
-        if self.endpoint not in IN_PROCESS:
+        if self.endpoint not in IN_PROCESS and not (self.is_own and not self.base_url):
             self._check_address()
 
     def _check_address(self) -> None:
@@ -123,7 +163,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         if self.endpoint == "auto":
             endpoint = service.endpoint if service is not None else "chat"
             msgspec.structs.force_setattr(self, "endpoint", endpoint)
-        if not self.base_url:
+        if not self.base_url and not self.is_own:
             known = service.base_url(self.endpoint) if service is not None else services.LOCAL_URL
             if known is None:
                 raise ConfigError(
@@ -139,7 +179,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         """The provider's name in records and price sheets."""
         if self.provider is None and self.endpoint in IN_PROCESS:
             return "local" if self.endpoint in LOCAL else self.endpoint
+        if self.provider is None and not self.base_url:
+            return self.endpoint.rpartition(":")[2]
         return self.provider or services.name_of(self.base_url)
+
+    @property
+    def is_own(self) -> bool:
+        """Whether code of the user's is the provider."""
+        return self.endpoint not in {"auto", *_SHIPPED}
 
     @property
     def is_base_model(self) -> bool:
@@ -155,7 +202,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     def _is_private(self) -> bool:
         """Whether requests to the address are encrypted or stay on this machine."""
         url = urlsplit(self.base_url)
-        return url.scheme == "https" or _is_loopback(url.hostname or "")
+        is_chosen_by_code = self.is_own and not self.base_url
+        return is_chosen_by_code or url.scheme == "https" or _is_loopback(url.hostname or "")
 
     def api_key(self, environ: Mapping[str, str] = os.environ) -> str | None:
         """Read the key; ConfigError names the variable if it is not set."""

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from workbench.datasets import TaskItem
 from workbench.errors import ConfigError
+from workbench.external_code import is_external
 from workbench.runner import tools as toolkit
 from workbench.runner.attempts.session import Outcome, Session
 from workbench.runner.strategies import agent_native, agent_text
@@ -21,7 +22,7 @@ class Acting(Parameters):
     """What agents have in common.
 
     Attributes:
-        tools: their names.
+        tools: their names; `module:Class` or `file.py:Class` for one of the user's.
         protocol: "native" sends the tools to the API; "text" asks for them in words, for base
             models and models whose chat template leaves tools out; "auto" is native except for base
             models. Where a server's count of tokens shows that native tools never reached the
@@ -54,7 +55,8 @@ class Acting(Parameters):
         if len(set(self.tools)) < len(self.tools):
             raise ConfigError(f"tools = {list(self.tools)} names a tool twice")
         for name in self.tools:
-            toolkit.get(name)
+            if not is_external(name):  # what is, is looked at where the plan is expanded
+                toolkit.get(name)
         if self.extension_turns and self.most_turns <= self.max_turns:
             raise ConfigError(
                 f"most_turns = {self.most_turns} leaves no room for extensions above max_turns ="
@@ -77,7 +79,7 @@ class Acting(Parameters):
         )
         agent_tools = AgentTools(
             session,
-            toolkit.Toolbox([toolkit.get(name) for name in self.tools]),
+            toolkit.Toolbox([toolkit.get(name, session.own_tools) for name in self.tools]),
             budget,
             remind=self.remind,
             track=self.track,

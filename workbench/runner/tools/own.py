@@ -1,12 +1,13 @@
-"""Tools of installed plug-ins (group `workbench.tools`); their faults are answers to the model."""
+"""Tools of the user's own, by name or of plug-ins; their faults are answers to the model."""
 
 import asyncio
+import dataclasses
 import inspect
 from collections.abc import Mapping
 from typing import Any
 
 from workbench.errors import ConfigError
-from workbench.external_code import fault
+from workbench.external_code import ExternalCode, fault
 from workbench.plugins import Plugin
 from workbench.runner.providers.protocol import ToolSpec
 from workbench.runner.tools.base import Example, ToolResult
@@ -35,24 +36,53 @@ class OwnTool:
         return result
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class OwnToolClass:
+    """The class of a tool that the user named, imported; a call makes a tool."""
+
+    name: str
+    kind: Any
+
+    @classmethod
+    def imported(cls, code: ExternalCode) -> "OwnToolClass":
+        """Import the class, and make a tool to see that it is one.
+
+        The caller has made sure that it may run.
+
+        Raises:
+            ConfigError: its import failed, or it is no tool.
+        """
+        own = cls(code.name, code.load("class"))
+        own()
+        return own
+
+    def __call__(self) -> OwnTool:
+        """Make a tool."""
+        return _made(self.kind, f"the tool {self.name!r}")
+
+
 def make(plugin: Plugin) -> OwnTool:
     """Import and make the tool of an installed plug-in.
 
     Raises:
         ConfigError: it is not installed, its import failed, or it is no tool of that name.
     """
-    kind: Any = plugin.load()
-    where = f"the tool {plugin.name!r} of {plugin.origin}"
+    return _made(plugin.load(), f"the tool {plugin.name!r} of {plugin.origin}", plugin.name)
+
+
+def _made(kind: Any, where: str, name: str | None = None) -> OwnTool:
+    """Make a tool of a class; where a name is given, the tool must bear it."""
     try:
         tool = kind()
-        is_spec = isinstance(tool.spec, ToolSpec) and tool.spec.name == plugin.name
+        is_spec = isinstance(tool.spec, ToolSpec) and name in {None, tool.spec.name}
         runs = inspect.iscoroutinefunction(tool.run)
         own = OwnTool(tool)
     except Exception as error:
         raise ConfigError(f"{where} could not be made: {fault(error)}") from error
     if not is_spec or not runs:
+        whose_name = "" if name is None else f" whose name is {name!r}"
         raise ConfigError(
-            f"{where} must have `async def run(self, arguments)` and a `spec` (ToolSpec) whose name"
-            f" is {plugin.name!r}"
+            f"{where} must have `async def run(self, arguments)` and a `spec` (ToolSpec)"
+            f"{whose_name}"
         )
     return own
