@@ -367,3 +367,64 @@ def test_repair_names_what_is_lost_with_a_trace(tmp_path: Path) -> None:
     assert f"1 row of annotations (of {trace_id})" in said
     assert "2 rows of messages" in said
     assert open_store(tmp_path / "copy.duckdb").sql("FROM annotations").is_empty()
+
+
+_SCORED = """UPDATE runs SET kind = 'collect', source = 'runner';
+    INSERT INTO scores BY NAME SELECT trace_id, 'exact' AS scorer, score, passed FROM traces
+    ANTI JOIN scores USING (trace_id);
+    UPDATE configurations SET settings = '{"seed":1}';
+    INSERT INTO parameters SELECT configuration_id, 'settings.seed', 'int', '1', 1
+    FROM configurations;"""
+
+
+@pytest.mark.parametrize(
+    ("sql", "name"),
+    [
+        ("DELETE FROM scores", "collected traces that were scored and have no scores"),
+        ("UPDATE traces SET passed = NOT passed", "is that of none of their scores"),
+        ("DELETE FROM parameters", "configurations whose list of parameters is not theirs"),
+        ("UPDATE parameters SET value = '2'", "configurations whose list of parameters"),
+        ("UPDATE contents SET text = text || '!'", "texts that are not those that they are named"),
+        (
+            "UPDATE traces SET n_messages = NULL; DELETE FROM messages",
+            "traces without a value that is never missing",
+        ),
+        ("INSERT INTO identity (store_id) VALUES ('b')", "identities too many or too few"),
+        ("UPDATE calls SET run_id = 'run-2'", "calls of another run, configuration, task or item"),
+        ("UPDATE traces SET cache_read_tokens = 7", "are not the sum of their calls"),
+    ],
+)
+def test_doctor_sees_what_was_changed_by_hand(tmp_path: Path, sql: str, name: str) -> None:
+    """And nothing before; every one of these was "ok"."""
+    store = making.small_store(tmp_path)
+    with store.lease() as connection:
+        connection.execute(_SCORED)
+    assert [check.name for check in checks.checks(store) if check.is_damage] == []
+
+    with store.lease() as connection:
+        connection.execute(sql)
+
+    assert any(name in check.name for check in checks.checks(store) if check.is_damage)
+
+
+def test_doctor_names_schemas_functions_and_types_that_are_not_ours(tmp_path: Path) -> None:
+    """A table that has a name of ours in another schema is none of ours."""
+    store = making.small_store(tmp_path)
+    with duckdb.connect(str(store.path)) as connection:
+        connection.execute(
+            """CREATE SCHEMA other; CREATE TABLE other.traces AS SELECT 1 AS x;
+            CREATE VIEW other.trace_facts AS SELECT 1 AS x; CREATE MACRO plus(a) AS a + 1;
+            CREATE TYPE mood AS ENUM ('well'); CREATE SEQUENCE numbers"""
+        )
+
+    found = reading.read_all(Store(store.path))
+
+    assert found.foreign == [
+        "function plus",
+        "other.trace_facts",
+        "other.traces",
+        "schema other",
+        "sequence numbers",
+        "type mood",
+    ]
+    assert found.missing == found.altered == []

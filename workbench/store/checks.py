@@ -4,11 +4,14 @@ import dataclasses
 import glob
 import os
 import zlib
+from collections.abc import Callable
 from pathlib import Path
+
+import duckdb
 
 from workbench import spool
 from workbench.errors import QueryCancelled, StoreError, StoreLocked, StoreMissing
-from workbench.store import causes, reading
+from workbench.store import causes, configurations, database, reading, texts
 from workbench.store.ownership import FOREIGN
 from workbench.store.relations import RELATIONS
 from workbench.store.store import Store
@@ -43,7 +46,7 @@ def checks(store: Store, *, quick: bool = False) -> list[Check]:
         store: which.
         quick: look at relations between rows alone, without reading every column first.
     """
-    read = [] if quick else of_reading(reading.read_all(store))
+    read = [] if quick else [*of_reading(reading.read_all(store)), *of_derived(store)]
     return [*read, *of_relations(store), *_of_spool(store)]
 
 
@@ -69,7 +72,7 @@ def of_reading(found: reading.Reading) -> list[Check]:
             f"figures from {listed(found.altered)} are somebody else's; {causes.REPAIR}",
         ),
         Check(
-            "tables and views that are not workbench's",
+            "schemas, tables, views and functions that are not workbench's",
             len(found.foreign),
             False,
             f"merge and export pass over {listed(found.foreign)}",
@@ -81,6 +84,36 @@ def listed(names: list[str], most: int = 8) -> str:
     """Write names in a row; of more than `most` the first ones, and how many there are more."""
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(name for name in names[:most]) + more
+
+
+def of_derived(store: Store) -> list[Check]:
+    """Make again what follows from a value alone: the ids of texts, the lists of parameters."""
+    return [
+        _counted(
+            store,
+            "texts that are not those that they are named after",
+            lambda connection: len(texts.altered(connection, "contents")),
+            "a text was changed; take it from a backup or an export",
+        ),
+        _counted(
+            store,
+            "configurations whose list of parameters is not theirs",
+            configurations.count_unlisted,
+            "merge an export of this store into it: that lists them again",
+        ),
+    ]
+
+
+def _counted(
+    store: Store, name: str, look: Callable[[duckdb.DuckDBPyConnection], int], advice: str
+) -> Check:
+    try:
+        with database.reading(store.path) as connection:
+            return Check(name, look(connection), True, advice)
+    except (QueryCancelled, StoreLocked, StoreMissing):
+        raise
+    except StoreError as error:
+        return Check(name, None, True, causes.first_line(error))
 
 
 def of_relations(store: Store) -> list[Check]:

@@ -81,6 +81,18 @@ def parameters_of(rows: pl.DataFrame) -> pl.DataFrame:
     return pl.DataFrame(listed, schema=polars_schema(schema.TABLES["parameters"]), orient="row")
 
 
+def count_unlisted(connection: duckdb.DuckDBPyConnection) -> int:
+    """Count the configurations whose rows of `parameters` are not those of their settings."""
+    listed = [
+        set(frame.select(schema.TABLES["parameters"].names).iter_rows())
+        for frame in (
+            connection.sql("FROM parameters").pl(),
+            parameters_of(connection.sql("FROM configurations").pl()),
+        )
+    ]
+    return len({row[0] for row in listed[0] ^ listed[1]})
+
+
 def _list_parameters(connection: duckdb.DuckDBPyConnection, rows: pl.DataFrame) -> None:
     """Write the parameters that are not there as the configurations have them."""
     wanted = parameters_of(rows)

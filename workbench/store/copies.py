@@ -150,6 +150,7 @@ def _backup(path: Path, *, quick: bool) -> Copy:
     if not any(check.is_damage for check in copy.checks):
         with raised(path, path.parent) as store:
             copy.checks += checks.of_relations(store)
+            copy.checks += [] if quick else checks.of_derived(store)
     copy.checks.append(_modes([path]))
     return copy
 

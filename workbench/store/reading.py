@@ -89,7 +89,9 @@ def _tables(store: Store) -> dict[str, list[str]]:
     frame = store.sql(
         """SELECT table_name, list(column_name ORDER BY column_index) AS columns
         FROM duckdb_columns()
-        SEMI JOIN (SELECT table_oid FROM duckdb_tables() WHERE NOT internal) USING (table_oid)
+        SEMI JOIN (SELECT table_oid FROM duckdb_tables()
+          WHERE NOT internal AND schema_name = 'main' AND database_name = current_database())
+        USING (table_oid) WHERE schema_name = 'main' AND database_name = current_database()
         GROUP BY ALL ORDER BY ALL"""
     )
     return dict(frame.iter_rows())
@@ -103,9 +105,33 @@ def _size(store: Store) -> tuple[int, int]:
     return int(row[0]), int(row[0]) * int(row[1])
 
 
+def _strange(store: Store) -> list[str]:
+    """Name what a store never has: other schemas and their tables, functions, types, sequences."""
+    here = "WHERE NOT internal AND database_name = current_database()"
+    own = f"{here} AND schema_name = 'main'"
+    frame = store.sql(
+        f"""SELECT 'schema ' || schema_name AS name FROM duckdb_schemas()
+        {here} AND schema_name <> 'main'
+        UNION SELECT schema_name || '.' || table_name FROM duckdb_tables()
+        {here} AND schema_name <> 'main'
+        UNION SELECT schema_name || '.' || view_name FROM duckdb_views()
+        {here} AND schema_name <> 'main'
+        UNION SELECT 'function ' || function_name FROM duckdb_functions() {own}
+        UNION SELECT 'type ' || type_name FROM duckdb_types() {own}
+        UNION SELECT 'sequence ' || sequence_name FROM duckdb_sequences()
+        WHERE database_name = current_database()
+        UNION SELECT 'index ' || index_name FROM duckdb_indexes()
+        WHERE database_name = current_database()"""
+    )
+    return frame["name"].to_list()
+
+
 def _compare_catalogue(store: Snapshot, tables: dict[str, list[str]], found: Reading) -> None:
     stored = dict(
-        store.sql("SELECT view_name, sql FROM duckdb_views() WHERE NOT internal").iter_rows()
+        store.sql(
+            "SELECT view_name, sql FROM duckdb_views() WHERE NOT internal "
+            "AND schema_name = 'main' AND database_name = current_database()"
+        ).iter_rows()
     )
     for table in schema.TABLES.values():
         if table.name not in tables:
@@ -114,7 +140,7 @@ def _compare_catalogue(store: Snapshot, tables: dict[str, list[str]], found: Rea
             lost = set(table.names) - set(tables[table.name])
             found.missing += [f"{table.name}.{column}" for column in sorted(lost)]
     known = {*schema.TABLES, *schema.VIEWS, *genuine.BOOKKEEPING}
-    found.foreign = sorted({*tables, *stored} - known)
+    found.foreign = sorted({*tables, *stored, *_strange(store)} - known)
     found.altered = [
         name
         for name, text in genuine.expected_texts().items()

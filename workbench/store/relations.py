@@ -26,8 +26,24 @@ class Relation(NamedTuple):
     advice: str
 
 
-_SUMMED = ("input_tokens", "output_tokens", "reasoning_tokens", "n_calls")
-_MONEY = ("cost_usd", "reasoning_cost_usd", "judge_cost_usd")
+_SUMMED = (
+    "input_tokens",
+    "cache_read_tokens",
+    "cache_write_tokens",
+    "output_tokens",
+    "reasoning_tokens",
+    "judge_input_tokens",
+    "judge_output_tokens",
+    "n_calls",
+)
+_MONEY = (
+    "cost_usd",
+    "reasoning_cost_usd",
+    "judge_cost_usd",
+    "billed_cost_usd",
+    "energy_j",
+    "machine_s",
+)
 _RELATIVE = 1e-9  # sums of floats depend on their order
 
 _OFF = " OR ".join(
@@ -79,6 +95,18 @@ def _repeated(table: schema.Table) -> str:
     return f"SELECT count(*) - count(DISTINCT ({key})) AS n FROM {table.name}"
 
 
+def _nulls() -> Iterator[tuple[str, str]]:
+    """Name and write a look for the columns of each table that always have a value."""
+    for table in schema.TABLES.values():
+        always = [c.name for c in table.columns if c.null == schema.KEY_NULL]
+        if always:
+            lacking = " OR ".join(f"{name} IS NULL" for name in always)
+            name = f"{table.name.replace('_', ' ')} without a value that is never missing"
+            yield name, f"SELECT count(*) AS n FROM {table.name} WHERE {lacking}"
+
+
+# sources of imports may give a trace a score and no scorer; the runner never does
+_COLLECTED = "FROM runs WHERE kind = 'collect' AND source = 'runner'"
 _AGAIN = "import the files again, or: workbench doctor --repair COPY"
 _PRICES = "workbench prices add FILE gives them a price; until then their cost is unknown"
 _COUNTED = """SELECT count(*) AS n FROM traces t LEFT JOIN (SELECT trace_id, count(*) AS n FROM"""
@@ -120,7 +148,42 @@ RELATIONS: tuple[Relation, ...] = (
         True,
         _AGAIN,
     ),
+    Relation(
+        "calls of another run, configuration, task or item than their trace",
+        """SELECT count(*) AS n FROM calls c JOIN traces t USING (trace_id)
+        WHERE c.run_id <> t.run_id OR c.configuration_id <> t.configuration_id
+        OR c.task_id <> t.task_id OR c.item_id <> t.item_id""",
+        True,
+        _AGAIN,
+    ),
+    Relation(
+        "collected traces that were scored and have no scores",
+        f"""SELECT count(*) AS n
+        FROM (SELECT trace_id FROM traces SEMI JOIN ({_COLLECTED})
+          USING (run_id) WHERE score IS NOT NULL OR passed IS NOT NULL)
+        ANTI JOIN scores USING (trace_id)""",
+        True,
+        _AGAIN,
+    ),
+    Relation(
+        "collected traces whose score or pass is that of none of their scores",
+        f"""SELECT count(*) AS n
+        FROM (FROM traces SEMI JOIN ({_COLLECTED}) USING (run_id)) t
+        SEMI JOIN scores USING (trace_id)
+        ANTI JOIN scores s ON s.trace_id = t.trace_id AND s.score IS NOT DISTINCT FROM t.score
+          AND s.passed IS NOT DISTINCT FROM t.passed
+        WHERE t.score IS NOT NULL OR t.passed IS NOT NULL""",
+        True,
+        _AGAIN,
+    ),
+    Relation(
+        "identities too many or too few",
+        "SELECT abs(count(*) - 1) AS n FROM identity",
+        True,
+        "ask for an export where the store came from",
+    ),
     *(Relation(name, query, True, _AGAIN) for name, query in _references()),
+    *(Relation(name, query, True, _AGAIN) for name, query in _nulls()),
     *(
         Relation(f"{table.name} that are there more than once", _repeated(table), True, _AGAIN)
         for table in schema.TABLES.values()
