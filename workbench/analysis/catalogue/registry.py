@@ -132,8 +132,8 @@ def load(name: str, *, trust: "Trust" = False, is_typed: bool = False) -> Analys
     """
     from workbench.trust import load_trusted
 
-    found = load_trusted("analysis", name, kind="analysis", trust=trust, is_typed=is_typed)
-    declared = _external(found, name)
+    imported = load_trusted("analysis", name, kind="analysis", trust=trust, is_typed=is_typed)
+    declared = _external(imported, name)
     _LOADED[name] = _LOADED[declared.name] = declared
     return declared
 
@@ -148,15 +148,15 @@ def origin(name: str) -> str:
 
 def problems() -> dict[str, str]:
     """Say which plug-ins cannot be used, and why, by name and distribution."""
-    found: dict[str, str] = {}
+    errors: dict[str, str] = {}
     for plugin in plugins.listed("analysis", _module_paths()):
         try:
             if plugin.error is not None or not plugin.is_installed:
                 plugin.load()  # raises the reason
             _of_plugin(plugin)
         except (AnalysisError, ConfigError) as error:
-            found[f"{plugin.name} ({plugin.origin})"] = str(error)
-    return found
+            errors[f"{plugin.name} ({plugin.origin})"] = str(error)
+    return errors
 
 
 def _of_plugin(plugin: plugins.Plugin) -> Analysis:
@@ -173,19 +173,19 @@ def _of_plugin(plugin: plugins.Plugin) -> Analysis:
     return declared
 
 
-def _external(found: object, named: str) -> Analysis:
+def _external(imported: object, named: str) -> Analysis:
     """Check what came from outside the package; AnalysisError where it is no analysis."""
-    if not isinstance(found, Analysis):
+    if not isinstance(imported, Analysis):
         raise AnalysisError(
             f"{named} is no analysis; declare a function with the decorator"
             " `workbench.analysis.analysis(name=…, …)`"
         )
-    if found.name in _module_paths():
+    if imported.name in _module_paths():
         raise AnalysisError(
-            f"{named} calls itself {found.name!r}, which is an analysis that ships; give it another"
-            " name"
+            f"{named} calls itself {imported.name!r}, which is an analysis that ships; give it"
+            " another name"
         )
-    return dataclasses.replace(found, family="plugins")
+    return dataclasses.replace(imported, family="plugins")
 
 
 def catalogue() -> dict[str, Analysis]:
@@ -194,14 +194,14 @@ def catalogue() -> dict[str, Analysis]:
     Plug-ins that cannot be used are left out; `problems` names them.
     """
     shipped = _module_paths()
-    found: dict[str, Analysis] = {}
+    declarations: dict[str, Analysis] = {}
     for name in names():
         try:
-            found[name] = get(name)
+            declarations[name] = get(name)
         except AnalysisError:
             if name in shipped:
                 raise
-    return found
+    return declarations
 
 
 def by_family() -> dict[str, list[Analysis]]:

@@ -113,11 +113,11 @@ def parts(rows: pl.DataFrame, by: Sequence[str]) -> Iterator[tuple[tuple[Any, ..
     One group is taken out at a time: sorting would double what many rows hold.
     """
     listed, number = _grouped(rows, by)
-    found = number.unique().sort()
-    if len(found) > _GROUPS:
+    group_codes = number.unique().sort()
+    if len(group_codes) > _GROUPS:
         yield from rows.sort(by, nulls_last=True).group_by(by, maintain_order=True)
         return
-    for group in found:
+    for group in group_codes:
         places = []
         rest = group
         for names in reversed(listed):

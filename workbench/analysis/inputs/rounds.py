@@ -45,15 +45,15 @@ class RecordedRounds:
         traces: one row per attempt: the `by` columns, `_item`, `_code` (its cluster).
         right: (n, r) 0 or 1, whether the answer that stands after a round is right; the last one
             stands on.
-        made: (n, r) whether the round was made.
-        changed: (n, r) whether it was made and gave another answer than the round before.
+        is_round: (n, r) whether the round took place.
+        changed: (n, r) whether it took place and gave another answer than the round before.
         cost: (n, r) cost up to a round; NaN where the attempt's is unknown.
         dropped: what was left out, by reason in words.
     """
 
     traces: pl.DataFrame
     right: Floats
-    made: Bools
+    is_round: Bools
     changed: Bools
     cost: Floats
     dropped: dict[str, int]
@@ -107,9 +107,9 @@ class _Reader:
     def __call__(self, piece: pl.DataFrame) -> pl.DataFrame:
         """Read one piece; a row without rounds that count has 0 of them."""
         texts = piece.select(pl.when(pl.col("_failed")).then(pl.lit("{}")).otherwise("_metadata"))
-        found = self._read(texts.to_series().to_list())
-        n = np.fromiter(map(len, found), np.int64, len(found))
-        rounds = list(itertools.chain.from_iterable(found))
+        rounds_per_text = self._read(texts.to_series().to_list())
+        n = np.fromiter(map(len, rounds_per_text), np.int64, len(rounds_per_text))
+        rounds = list(itertools.chain.from_iterable(rounds_per_text))
         passed = np.array([r.passed for r in rounds], float)  # None becomes NaN
         unscored = np.bincount(np.repeat(np.arange(len(n)), n), np.isnan(passed), len(n)) > 0
         self.dropped[UNSCORED] += int(unscored.sum())
@@ -119,20 +119,20 @@ class _Reader:
         changed[(np.cumsum(n) - n)[n > 0]] = False
         prices = piece.select(f"_{p}" for p in _PRICES).cast(pl.Float64).fill_null(np.nan)
         share = _shares(rounds, n, *prices.to_numpy().T)
-        kept = np.repeat(~unscored, n)
-        self.flat.append((passed[kept] > 0, changed[kept], share[kept]))
+        is_scored = np.repeat(~unscored, n)
+        self.flat.append((passed[is_scored] > 0, changed[is_scored], share[is_scored]))
         n_counted = pl.Series(np.where(unscored, 0, n))
         return piece.drop("_metadata", *(f"_{p}" for p in _PRICES)).with_columns(_n=n_counted)
 
     def _read(self, texts: list[str]) -> list[tuple[_Round, ...]]:
         """Read the rounds of every text: all at once, or one by one where any is no JSON."""
         try:
-            found = _DECODER.decode_lines("\n".join(texts))
+            facts = _DECODER.decode_lines("\n".join(texts))
         except UNDECODABLE:
-            found = []
-        if len(found) != len(texts):  # a line held two
-            found = [self._read_one(text) for text in texts]
-        return [f.rounds[:_MOST] if isinstance(f.rounds, tuple) else () for f in found]
+            facts = []
+        if len(facts) != len(texts):  # a line held two
+            facts = [self._read_one(text) for text in texts]
+        return [f.rounds[:_MOST] if isinstance(f.rounds, tuple) else () for f in facts]
 
     def _read_one(self, text: str) -> _Facts:
         try:
@@ -145,17 +145,17 @@ class _Reader:
 def _recorded(rows: pl.DataFrame, by: Sequence[str], reader: _Reader) -> RecordedRounds:
     rows = rows.filter(pl.col("_n") > 0)
     n = rows["_n"].to_numpy()
-    made = np.arange(n.max(initial=0)) < n[:, None]
+    is_round = np.arange(n.max(initial=0)) < n[:, None]
     flat = [np.concatenate(part) for part in zip(*reader.flat, strict=True)]
     last = flat[0][np.cumsum(n) - 1].astype(float)
-    right = np.repeat(last[:, None], made.shape[1], axis=1)
-    spent = np.zeros(made.shape)
-    changed = np.zeros(made.shape, bool)
-    right[made], changed[made], spent[made] = flat
+    right = np.repeat(last[:, None], is_round.shape[1], axis=1)
+    spent = np.zeros(is_round.shape)
+    changed = np.zeros(is_round.shape, bool)
+    right[is_round], changed[is_round], spent[is_round] = flat
     spent = np.cumsum(spent, axis=1, out=spent)
     spent *= rows["_cost_usd"].fill_null(np.nan).to_numpy()[:, None]
     return RecordedRounds(
-        rows.select(*by, "_item", "_code"), right, made, changed, spent, reader.dropped
+        rows.select(*by, "_item", "_code"), right, is_round, changed, spent, reader.dropped
     )
 
 

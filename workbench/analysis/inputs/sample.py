@@ -178,7 +178,7 @@ class Source:
             self._known[scored] = frozenset(whole)
         return build(items, shared=self.options["shared"])
 
-    def drawn(self, panel: Panel) -> Sample:
+    def draw(self, panel: Panel) -> Sample:
         """Resample a panel of `built`, once: "rate" and the measures that all its traces have."""
         if id(panel) not in self._drawn:
             n = np.nan_to_num(panel.matrix("n"))

@@ -102,10 +102,10 @@ def resampled(
         if not indices:
             continue
         sums = np.hstack([parts[i][1] for i in indices])
-        drawn = resampling.resampled_sums(np.nan_to_num(sums), resamples, rng)
-        drawn[:, np.isnan(sums).any(axis=0)] = np.nan
+        resamples_of_sums = resampling.resampled_sums(np.nan_to_num(sums), resamples, rng)
+        resamples_of_sums[:, np.isnan(sums).any(axis=0)] = np.nan
         ends = np.cumsum([parts[i][1].shape[1] for i in indices])[:-1]
-        for i, curve_sums in zip(indices, np.split(drawn, ends, axis=1), strict=True):
+        for i, curve_sums in zip(indices, np.split(resamples_of_sums, ends, axis=1), strict=True):
             out[i] = _curves(curve_sums)
     return out
 

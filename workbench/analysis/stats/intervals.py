@@ -176,20 +176,20 @@ def edge_notes(
     )
 
 
-def few_items_notes(n_clusters: int, figure: str, held: int) -> tuple[str, ...]:
+def few_items_notes(n_clusters: int, figure: str, n_covering: int) -> tuple[str, ...]:
     """Write a note on the coverage of an interval that is known to be too short for few items.
 
     Args:
         n_clusters: items, or clusters of them; a single one, or enough of them, get no note.
         figure: its name in a sentence.
-        held: the number of 100 simulated studies of 30 items in which a 95 % interval contained the
-            true value.
+        n_covering: the number of 100 simulated studies of 30 items in which a 95 % interval
+            contained the true value.
     """
     if not 1 < n_clusters < ENOUGH_ITEMS:
         return ()
     return (
         f"the interval of {figure} is too short from {n_clusters} items: at 95 %, 30 items held the"
-        f" truth in {held} of 100 simulated studies",
+        f" truth in {n_covering} of 100 simulated studies",
     )
 
 

@@ -68,12 +68,12 @@ def common_areas(cost: Floats, quality: Floats, low: Floats, high: Floats) -> Fl
     first = np.argmax(keep, axis=1)[:, None]
     place = np.where(place < 0, first, place)
     x, y = (np.take_along_axis(v, place, 1) for v in (x, y))
-    left = low[:, None]
-    right = high[:, None]
-    ends = np.concatenate([np.minimum(left, x[:, :1]), x, np.maximum(right, x[:, -1:])], axis=1)
+    lower = low[:, None]
+    upper = high[:, None]
+    ends = np.concatenate([np.minimum(lower, x[:, :1]), x, np.maximum(upper, x[:, -1:])], axis=1)
     level = np.concatenate([y[:, :1], y, y[:, -1:]], axis=1)
-    a = np.clip(ends[:, :-1], left, right)
-    b = np.clip(ends[:, 1:], left, right)
+    a = np.clip(ends[:, :-1], lower, upper)
+    b = np.clip(ends[:, 1:], lower, upper)
     wide = np.diff(ends, axis=1)
     slope = np.divide(np.diff(level, axis=1), wide, out=np.zeros_like(wide), where=wide > 0)
     middle = level[:, :-1] + slope * ((a + b) / 2 - ends[:, :-1])

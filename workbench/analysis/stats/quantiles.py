@@ -68,6 +68,6 @@ def _cluster_numbers(clusters: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
 def _at(ordered: Floats, p: float) -> float:
     """Return the quantile of ordered values: NumPy's default, without sorting again."""
     place = p * (len(ordered) - 1)
-    left = int(place)
-    right = min(left + 1, len(ordered) - 1)
-    return float(ordered[left] + (place - left) * (ordered[right] - ordered[left]))
+    below = int(place)
+    above = min(below + 1, len(ordered) - 1)
+    return float(ordered[below] + (place - below) * (ordered[above] - ordered[below]))

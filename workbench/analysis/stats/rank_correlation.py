@@ -8,8 +8,10 @@ from workbench.analysis.stats.arrays import Floats
 def tau_b(a: Floats, b: Floats) -> Floats:
     """Kendall's τ-b between a (k,) and each row of b (…, k); NaN where one of them is all tied."""
     i, j = np.triu_indices(a.shape[-1], 1)
-    left = np.sign(a[i] - a[j])
-    right = np.sign(b[..., i] - b[..., j])
+    signs_a = np.sign(a[i] - a[j])
+    signs_b = np.sign(b[..., i] - b[..., j])
     with np.errstate(invalid="ignore", divide="ignore"):
-        tau: Floats = (left * right).sum(-1) / np.sqrt((left**2).sum() * (right**2).sum(-1))
+        tau: Floats = (signs_a * signs_b).sum(-1) / np.sqrt(
+            (signs_a**2).sum() * (signs_b**2).sum(-1)
+        )
     return tau

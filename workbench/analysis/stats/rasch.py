@@ -125,10 +125,10 @@ def _newton(
     of_item = weight.sum(axis=1)
     diagonal = of_item + of_items
     # What is left of an item's rows of the Hessian once the item itself is eliminated.
-    left = weight / diagonal[:, None]
+    scaled_weight = weight / diagonal[:, None]
     schur = np.diag(np.concatenate([weight.sum(axis=0), np.zeros(n_authors)]) + of_others)
-    schur[:n_groups, :n_groups] -= weight.T @ left
-    cross = _by_author(left * of_items, author, n_authors)
+    schur[:n_groups, :n_groups] -= weight.T @ scaled_weight
+    cross = _by_author(scaled_weight * of_items, author, n_authors)
     schur[n_groups:, :n_groups], schur[:n_groups, n_groups:] = -cross, -cross.T
     schur[n_groups:, n_groups:] += np.diag(cross.sum(axis=1))
     of_residual = residual.sum(axis=1)
@@ -143,7 +143,7 @@ def _newton(
         - of_others * theta
     )
     step: Floats = np.linalg.solve(schur, gradient).astype(np.float64)
-    drop += left @ step[:n_groups] - of_item / diagonal * step[n_groups + author]
+    drop += scaled_weight @ step[:n_groups] - of_item / diagonal * step[n_groups + author]
     return schur, diagonal, step, drop
 
 

@@ -89,9 +89,9 @@ def _multiply(weights: Floats, sums: Floats, out: Floats) -> None:
     Waking its threads costs more than a small product, and very much more on a busy machine.
     """
     out[:] = 0.0
-    for left in range(0, sums.shape[1], _COLUMNS):
-        part = sums[:, left : left + _COLUMNS]
-        target = out[:, left : left + _COLUMNS]
+    for first in range(0, sums.shape[1], _COLUMNS):
+        part = sums[:, first : first + _COLUMNS]
+        target = out[:, first : first + _COLUMNS]
         depth = _ONE_THREAD // (min(_ROWS, len(weights)) * part.shape[1])
         for start in range(0, len(sums), depth):
             factor = part[start : start + depth]
@@ -102,8 +102,8 @@ def _multiply(weights: Floats, sums: Floats, out: Floats) -> None:
 
 def left_out_sums(sums: Floats) -> Floats:
     """Return the sums without each cluster in turn (jackknife), (n_clusters, k)."""
-    left: Floats = sums.sum(axis=0) - sums
-    return left
+    remainder: Floats = sums.sum(axis=0) - sums
+    return remainder
 
 
 def percentile(
@@ -197,15 +197,18 @@ def bca(
     reach = special.ndtri(np.broadcast_to(tails(level, clusters), np.shape(estimate)))
     for j in range(len(estimate)):
         column = draws[:, j]
-        left = jackknife[:, j]
+        without_one = jackknife[:, j]
         column = column[~np.isnan(column)]
-        if not (np.isfinite(column).all() and np.isfinite(left).all()) or np.ptp(left) == 0:
+        if (
+            not (np.isfinite(column).all() and np.isfinite(without_one).all())
+            or np.ptp(without_one) == 0
+        ):
             continue
         below = ((column < estimate[j]).mean() + (column <= estimate[j]).mean()) / 2
         if not 0 < below < 1:
             continue
         bias = special.ndtri(below)
-        away = left.mean() - left
+        away = without_one.mean() - without_one
         acceleration = (away**3).sum() / (6 * (away**2).sum() ** 1.5)
         z = bias + np.array([reach[j], -reach[j]])
         low[j], high[j] = np.quantile(column, special.ndtr(bias + z / (1 - acceleration * z)))

@@ -42,10 +42,12 @@ class Curve:
         x = _take(self.cost, at)
         y = _take(self.best, at)
         if self.straight:
-            left = np.where(at > 0, _take(self.best, np.maximum(at - 1, 0)), np.nan)
-            start = _take(self.cost, (self.best >= left[:, None]).argmax(axis=1))
+            previous = np.where(at > 0, _take(self.best, np.maximum(at - 1, 0)), np.nan)
+            start = _take(self.cost, (self.best >= previous[:, None]).argmax(axis=1))
             with np.errstate(invalid="ignore", divide="ignore"):
-                between = start + (x - start) * np.clip((gain - left) / (y - left), 0.0, 1.0)
+                between = start + (x - start) * np.clip(
+                    (gain - previous) / (y - previous), 0.0, 1.0
+                )
             x = np.where(np.isnan(between), x, between)
         return np.where(reached.any(axis=1) & ~np.isnan(gain), x, np.nan)
 

@@ -43,8 +43,8 @@ class LengthSample(NamedTuple):
     @property
     def risk(self) -> Floats:
         """Number at risk just before each length, (m,)."""
-        left: Floats = (self.ended + self.cut)[::-1].cumsum()[::-1]
-        return left
+        at_risk: Floats = (self.ended + self.cut)[::-1].cumsum()[::-1]
+        return at_risk
 
     def steps(self) -> Steps:
         """Estimate the distribution; see `product_limit`."""

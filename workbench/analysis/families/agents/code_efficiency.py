@@ -291,21 +291,21 @@ def _scores(
         np.diff(items, append=0)
     )  # the last solution of each item; numbers begin at 1
     scores = np.full((2, rows.height), np.nan)
-    made = set()
+    own_levels = set()
     begin = 0
     for end, item in zip((ends_ + 1).tolist(), items[ends_].tolist(), strict=True):
         item_rows = slice(begin, end)
         if item not in given:
-            made.add(item)
+            own_levels.add(item)
         ladder = given[item] if item in given else levels(costs[item_rows], gap)
         scores[:, at[item_rows]] = ladder.place(costs[item_rows])
         begin = end
     laddered = np.zeros((rows.select(pl.col("_item").max()).item() or 0) + 1, np.bool_)
-    laddered[[i for i in (*given, *made) if i < len(laddered)]] = True
+    laddered[[i for i in (*given, *own_levels) if i < len(laddered)]] = True
     return [
         *(pl.Series(n, s).fill_nan(None) for n, s in zip(("_score", "_norm"), scores, strict=True)),
         pl.Series("_laddered", laddered[rows["_item"].to_numpy()]),
-    ], len(made)
+    ], len(own_levels)
 
 
 def read_references(value: Any) -> References | None:

@@ -271,7 +271,7 @@ def _ordered(trials: pl.DataFrame) -> pl.DataFrame:
 
 def _noted(noted: rounds.RecordedRounds, options: dict[str, Any]) -> pl.DataFrame:
     """Unfold noted rounds, one row each; rounds that were not made are no rows."""
-    at, place = np.nonzero(noted.made)
+    at, place = np.nonzero(noted.is_round)
     spent = np.diff(noted.cost, axis=1, prepend=0.0)[at, place]
     before = np.where(place > 0, np.roll(spent, 1), np.nan)
     revised = noted.changed[at, place].astype(float)

@@ -188,7 +188,7 @@ class _Curve:
     levels: list[str | None]
     budgets: Floats | None  # where the levels are budgets
     counts: list[pl.Series]
-    drawn: sample.Sample
+    bootstrap: sample.Sample
 
 
 def area(budgets: Floats | None, rate: Floats, upto: float | None = None) -> Floats:
@@ -388,7 +388,7 @@ def _order(levels: pl.Series) -> list[int]:
 
 def _levels(curve: _Curve) -> pl.DataFrame:
     """One row per level, with what it adds to the one before."""
-    bootstrap = curve.drawn
+    bootstrap = curve.bootstrap
     n = len(curve.levels)
     return pl.DataFrame(
         [
@@ -434,9 +434,9 @@ def _overthinking(means: sample.Means) -> Floats:
 
 def _areas(curve: _Curve) -> pl.DataFrame:
     """One row per group: anytime scores and areas over the levels."""
-    rate = curve.drawn.means["rate"]
+    rate = curve.bootstrap.means["rate"]
     budgets = curve.budgets
-    bootstrap = dataclasses.replace(curve.drawn, clusters=curve.drawn.clusters[:1])
+    bootstrap = dataclasses.replace(curve.bootstrap, clusters=curve.bootstrap.clusters[:1])
     figures = [
         s
         for name, formula in _FORMULAS.items()

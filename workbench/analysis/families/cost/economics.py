@@ -302,7 +302,7 @@ def _figures(source: sample.Source, part: _Part, panel: Panel) -> list[pl.Series
     counts = sample.counts(panel)
     if part.columns is _AGAINST:
         return _against(source, panel)
-    bootstrap = source.drawn(panel)
+    bootstrap = source.draw(panel)
     if part.columns is _COUNTS:
         return [*counts, *bootstrap.series("rate", operator.itemgetter("rate"))]
     if part.columns is _EARNED:

@@ -244,7 +244,7 @@ def _table(source: sample.Source, built: Built, part: _Part) -> pl.DataFrame:
         return lambda means: figure({**means, "rate": means["rate"] * factor})
 
     def rows(panel: Panel) -> list[pl.Series]:
-        bootstrap = source.drawn(panel)
+        bootstrap = source.draw(panel)
         counts = sample.counts(panel)
         part_counts = (
             counts if not part.require else [counts[1].alias(part.count)] if part.count else []

@@ -244,7 +244,7 @@ def _figures(source: sample.Source, part: _Part, panel: Panel) -> list[pl.Series
     counts = sample.counts(panel)
     if not part.require:
         return counts
-    bootstrap = source.drawn(panel)
+    bootstrap = source.draw(panel)
     options = source.options
     joules = operator.itemgetter("energy_j")
     grams_per_joule = options["pue"] * options["g_per_kwh"] / JOULES_PER_KWH

@@ -216,11 +216,11 @@ class _Bootstrap:
         self.size = (
             (len(scores), len(scores) - 1) if options["resample_tasks"] else _size(strata.values())
         )
-        left = int(options["resamples"]) if scores.shape[1] > 1 else 0
-        while left > 0:
-            size = min(max(1, _CELLS // scores.size), left)
+        remaining = int(options["resamples"]) if scores.shape[1] > 1 else 0
+        while remaining > 0:
+            size = min(max(1, _CELLS // scores.size), remaining)
             self.resamples.append(_resampled(scores, size, rng, tasks=options["resample_tasks"]))
-            left -= size
+            remaining -= size
 
     def value(self, statistic: Callable[[Floats, Floats], Floats]) -> float:
         """The statistic of the scores as they are."""

@@ -300,8 +300,8 @@ def _blocks(
         whole = ((shared - mean) ** 2).sum()
         squares.append(max(whole - sum(squares), 0.0))
         degrees = [groups - 1, items - 1, (groups - 1) * (items - 1)]
-        left = squares[2] / degrees[2]
-        f = squares[0] / degrees[0] / left if left > 1e-15 else None
+        residual = squares[2] / degrees[2]
+        f = squares[0] / degrees[0] / residual if residual > 1e-15 else None
         p = None if f is None else float(special.fdtrc(degrees[0], degrees[2], f))
         rows = [
             (

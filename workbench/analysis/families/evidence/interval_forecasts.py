@@ -268,14 +268,14 @@ def _row(part: pl.DataFrame, options: dict[str, Any]) -> dict[str, Any]:
     level = options["level"]
     alpha = 1 - options["nominal"]
     with np.errstate(invalid="ignore", divide="ignore"):
-        held = given & (low <= truth) & (truth <= high)
+        covers = given & (low <= truth) & (truth <= high)
         scaled = [_SCALES[options["scale"]](x) for x in (low, high, truth)]
     usable = given & np.isfinite(scaled).all(axis=0)
     score, width = np.full((2, len(truth)), np.nan)
     score[usable] = interval_score(scaled[0][usable], scaled[1][usable], scaled[2][usable], alpha)
     width[usable] = (scaled[1] - scaled[0])[usable]
     named = part.with_columns(
-        held=pl.Series(held.astype(float)),
+        held=pl.Series(covers.astype(float)),
         score=pl.Series(score).fill_nan(None),
         width=pl.Series(width).fill_nan(None),
     )

@@ -315,14 +315,14 @@ def _unnoted(
 def _noted(noted: rounds.RecordedRounds, names: pl.DataFrame, at: Ints) -> _Group:
     """Average one group's attempts within their items."""
     right = noted.right[at]
-    made = noted.made[at].astype(float)
+    is_round = noted.is_round[at].astype(float)
     changed = noted.changed[at]
     before = np.concatenate([right[:, :1], right[:, :-1]], axis=1)
-    revised = made.copy()
+    revised = is_round.copy()
     revised[:, 0] = 0.0
     facts = {
         "right": right,
-        "made": made,
+        "made": is_round,
         "wrong": revised * (1 - before),
         "held": revised * before,
         "mended": revised * (1 - before) * right,
@@ -332,7 +332,7 @@ def _noted(noted: rounds.RecordedRounds, names: pl.DataFrame, at: Ints) -> _Grou
         "harmed": changed * before * (1 - right),
         "cost": noted.cost[at],
     }
-    last = int(noted.made[at].sum(axis=1).max())
+    last = int(noted.is_round[at].sum(axis=1).max())
     place, codes = rounds.items(noted, at)
     n = np.bincount(place)[:, None]
     values = {name: rounds.added(value[:, :last], place) / n for name, value in facts.items()}

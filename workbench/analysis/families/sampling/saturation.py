@@ -379,7 +379,7 @@ def _of_group(tries: attempt_counts.Attempts, voted: Floats | None, g: int) -> I
 
 
 def _of_rounds(noted: rounds.RecordedRounds, names: pl.DataFrame, at: Ints) -> _Curve:
-    last = int(noted.made[at].sum(axis=1).max())
+    last = int(noted.is_round[at].sum(axis=1).max())
     place, codes = rounds.items(noted, at)
     n = np.bincount(place)[:, None]
     rate, cost = (rounds.added(x[at][:, :last], place) / n for x in (noted.right, noted.cost))
