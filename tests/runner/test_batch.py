@@ -25,7 +25,7 @@ from workbench import spool
 from workbench.errors import ConfigError, StoreError
 from workbench.prices import PriceBook
 from workbench.records import Call, Price, Trace
-from workbench.runner import Plan, Stop, Work, batch, collect
+from workbench.runner import Plan, StopSignal, Work, batch, collect
 from workbench.runner.batch import Limits
 from workbench.runner.batch.batch_journal import Note, Notes
 from workbench.runner.providers import registry
@@ -549,7 +549,7 @@ def test_a_plan_with_batch_stops_at_once_and_comes_back(tmp_path, endpoint, monk
     """More requests than may be in flight share a batch; stopped, it goes on and its answers are
     taken in."""
     monkeypatch.setattr(batch, "make", functools.partial(batch.make, limits=QUICK))
-    service, stop = Service(sums, polls=2), Stop()
+    service, stop = Service(sums, polls=2), StopSignal()
     service.hold = True
     with service.serve() as stub:
 

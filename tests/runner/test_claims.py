@@ -19,7 +19,7 @@ from tests.support.launches import answer, make, records, task_set
 from tests.support.runner_stub import Stub
 from workbench import spool
 from workbench.records import Call, Trace
-from workbench.runner import Stop, collect
+from workbench.runner import StopSignal, collect
 from workbench.runner.attempts.journal import Journal
 from workbench.runner.execution.controller import Pilot
 from workbench.runner.limits import Amounts
@@ -272,7 +272,7 @@ def test_an_attempt_that_failed_elsewhere_is_not_made_again_at_once(tmp_path):
 
 def test_what_a_stopped_launch_gives_back_the_other_makes(tmp_path):
     """Ctrl-C twice in one of two: its attempts in flight are the other's then."""
-    stop = Stop()
+    stop = StopSignal()
     with Stub(lambda seen: [0.1, *answer(seen)]) as stub:
 
         async def both():

@@ -14,7 +14,7 @@ from workbench import spool
 from workbench.datasets import Example, TaskSet
 from workbench.errors import ConfigError, StoreError
 from workbench.records import Attempt, Configuration, Item, Run
-from workbench.runner import Plan, Stop, Work, collect, expand
+from workbench.runner import Plan, StopSignal, Work, collect, expand
 from workbench.runner.attempts.session import Outcome
 from workbench.runner.execution import launch
 from workbench.runner.execution.worker_pool import WorkerPool
@@ -196,7 +196,7 @@ def test_a_budget_without_prices_is_refused_before_anything_is_asked(tmp_path):
 
 def test_the_first_stop_waits_for_what_is_in_flight(tmp_path):
     """Nothing new begins; everything begun is written."""
-    stop = Stop()
+    stop = StopSignal()
     slow = lambda seen: [s for s in answer(seen) for s in (0.02, s)]  # noqa: E731  # a rule of one line
     with Stub(slow) as stub:
         report = run(
@@ -213,7 +213,7 @@ def test_the_first_stop_waits_for_what_is_in_flight(tmp_path):
 
 def test_the_second_stop_cancels_what_is_in_flight(tmp_path):
     """It ends at once; what was in flight is made again the next time, and the report says so."""
-    stop = Stop()
+    stop = StopSignal()
     with Stub(lambda seen: [*stream(delta(" 1"))[:2], 30.0]) as stub:
 
         async def twice():

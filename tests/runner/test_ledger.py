@@ -19,7 +19,7 @@ from tests.support.runner_stub import (
     usage,
 )
 from workbench.records import Call, Price, Run
-from workbench.runner import Stop, collect
+from workbench.runner import StopSignal, collect
 from workbench.runner.limits import Budget
 from workbench.runner.planning.plan_budget import Spending, budgets_of
 from workbench.runner.providers.openai_chat import OpenAIChat
@@ -171,7 +171,7 @@ def test_a_judges_requests_count_apart(tmp_path):
 def test_what_a_reply_told_before_it_was_cancelled_is_a_row(tmp_path):
     """Ctrl-C twice while replies stream: their usage is in the spool, and counts for the plan's
     budget."""
-    stop = Stop()
+    stop = StopSignal()
     folder = tmp_path / "s.spool"
     with Stub(lambda seen: [*stream(told(3))[:2], 30.0]) as stub:
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from workbench.errors import ProviderRejected, ProviderUnavailable
 from workbench.runner.providers import transport
-from workbench.runner.providers.chunks import Assembly, decode_chunk, quantile
+from workbench.runner.providers.chunks import PartialChatReply, decode_chunk, quantile
 from workbench.runner.providers.sse import Event, EventStream
 from workbench.runner.providers.usage import billed_usd, stop_reason, token_fields
 
@@ -129,7 +129,7 @@ def chunk(**delta):
 
 def test_empty_chunks_do_not_count_as_first():
     """Time to first token is that of the first chunk with something in it."""
-    got = Assembly()
+    got = PartialChatReply()
     for at_s, delta in enumerate(
         [
             {"role": "assistant", "content": ""},
@@ -148,7 +148,7 @@ def test_empty_chunks_do_not_count_as_first():
 
 def test_tool_calls_are_put_together_by_index():
     """Arguments arrive in pieces and out of turn."""
-    got = Assembly()
+    got = PartialChatReply()
     for index, name, arguments in [
         (0, "add", ""),
         (1, "mul", '{"a'),
@@ -171,7 +171,7 @@ def test_tool_calls_are_put_together_by_index():
 
 def test_whole_tool_calls_without_an_index_stay_apart():
     """Some servers send each call whole, without a number."""
-    got = Assembly()
+    got = PartialChatReply()
     for name in ("one", "two"):
         got.add(
             chunk(tool_calls=[{"id": name, "function": {"name": name, "arguments": {"a": 1}}}]), 0.0
@@ -185,7 +185,7 @@ def test_whole_tool_calls_without_an_index_stay_apart():
 
 def test_typed_parts_are_told_apart():
     """Content as a list of parts gives text and thinking."""
-    got = Assembly()
+    got = PartialChatReply()
     got.add(
         chunk(
             content=[
@@ -201,7 +201,7 @@ def test_typed_parts_are_told_apart():
 
 def test_a_refusal_is_text_and_a_content_filter():
     """A refusal is shown, and known as one."""
-    got = Assembly()
+    got = PartialChatReply()
     got.add(chunk(refusal="I can't.", finish_reason="stop"), 0.0)
 
     assert ("".join(got.text), got.stop_reason()) == ("I can't.", "content_filter")

@@ -2,7 +2,7 @@
 
 from workbench.runner.attempts.session import Outcome, Session
 from workbench.runner.execution.collect import collect
-from workbench.runner.execution.stop import Stop
+from workbench.runner.execution.stop_signal import StopSignal
 from workbench.runner.limits.progress import CollectReport, Progress
 from workbench.runner.planning.plan import Plan, Work, expand
 
@@ -12,7 +12,7 @@ __all__ = [
     "Plan",
     "Progress",
     "Session",
-    "Stop",
+    "StopSignal",
     "Work",
     "collect",
     "expand",

@@ -223,9 +223,12 @@ def test_a_later_usage_keeps_what_it_leaves_out():
 
 def test_zeros_beside_a_text_are_no_bill_either():
     """A cost of 0 beside counts of 0 is a blank form; beside real counts it is a statement."""
-    assert token_fields(ZEROS | {"cost": 0}, said=True) == {}
-    assert token_fields(COUNTED | {"cost": 0}, said=True)["billed_cost_usd"] == 0.0
-    assert token_fields(ZEROS, {"prompt_n": 3, "predicted_n": 2}, said=True)["output_tokens"] == 2
+    assert token_fields(ZEROS | {"cost": 0}, has_content=True) == {}
+    assert token_fields(COUNTED | {"cost": 0}, has_content=True)["billed_cost_usd"] == 0.0
+    assert (
+        token_fields(ZEROS, {"prompt_n": 3, "predicted_n": 2}, has_content=True)["output_tokens"]
+        == 2
+    )
 
 
 @pytest.mark.parametrize("endpoint", ["messages", "gemini", "responses"])

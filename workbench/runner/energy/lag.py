@@ -54,6 +54,6 @@ class Lag:
         causes, effects = self._squares[:, :2, :2], self._squares[:, :2, 2:]
         explained = effects.transpose(0, 2, 1) @ np.linalg.pinv(causes, hermitian=True) @ effects
         all_j2 = max(float(self._squares[0, 2, 2]), np.finfo(float).tiny)
-        left = np.maximum(1.0 - explained[:, 0, 0] / all_j2, _CERTAIN)
-        likely = (left / left.min()) ** (-0.5 * _EVIDENCE * self._n)
+        unexplained = np.maximum(1.0 - explained[:, 0, 0] / all_j2, _CERTAIN)
+        likely = (unexplained / unexplained.min()) ** (-0.5 * _EVIDENCE * self._n)
         self.weights = (1.0 - _UNSURE) * likely / likely.sum() + _UNSURE / likely.size

@@ -62,19 +62,19 @@ class Span(NamedTuple):
 @contextlib.contextmanager
 def collecting() -> Iterator[list[Window]]:
     """Collect the windows of the requests that are made in this block, and by whom it waits for."""
-    made: list[Window] = []
-    token = _made.set(made)
+    windows: list[Window] = []
+    token = _made.set(windows)
     try:
-        yield made
+        yield windows
     finally:
         _made.reset(token)
 
 
 def collect(window: Window) -> None:
     """Add a window to the list of the surrounding `collecting`."""
-    made = _made.get()
-    if made is not None:
-        made.append(window)
+    windows = _made.get()
+    if windows is not None:
+        windows.append(window)
 
 
 def spans(window: Window, call: Call) -> list[Span]:

@@ -15,7 +15,7 @@ from workbench.runner.execution.controller import Pilot
 from workbench.runner.execution.launch import Launch
 from workbench.runner.execution.metering import Metering
 from workbench.runner.execution.shared_work import Done, SharedWork
-from workbench.runner.execution.stop import Stop
+from workbench.runner.execution.stop_signal import StopSignal
 from workbench.runner.limits import Budget, PriceOf
 from workbench.runner.limits.progress import CollectReport, Progress
 from workbench.runner.planning import plan_budget
@@ -43,7 +43,7 @@ async def collect(
     provider: Provider | None = None,
     environ: Mapping[str, str] = os.environ,
     rng: random.Random | None = None,
-    stop: Stop | None = None,
+    stop: StopSignal | None = None,
     pilot: Pilot | None = None,
     recordings: Recordings | None = None,
     trust: Trust = False,
@@ -137,7 +137,7 @@ async def collect(
                 connected=connected,
                 budget=budget,
                 known=known,
-                stop=stop or Stop(),
+                stop=stop or StopSignal(),
                 on_progress=on_progress,
                 clock=clock,
                 now=now,

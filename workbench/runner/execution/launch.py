@@ -23,7 +23,7 @@ from workbench.runner.execution.controller import Controller, InFlight, Pilot
 from workbench.runner.execution.launch_state import LaunchState
 from workbench.runner.execution.metering import Metering
 from workbench.runner.execution.shared_work import UPDATE_S, SharedWork
-from workbench.runner.execution.stop import Stop
+from workbench.runner.execution.stop_signal import StopSignal
 from workbench.runner.execution.worker_pool import WorkerPool
 from workbench.runner.limits import AttemptAccount, Breaker, Budget
 from workbench.runner.limits.failure_reasons import Failures
@@ -82,7 +82,7 @@ class Launch(LaunchState):
         connected: ConnectedModels,
         budget: Budget,
         known: set[AttemptKey],
-        stop: Stop,
+        stop: StopSignal,
         on_progress: Callable[[Progress], None] | None,
         clock: Callable[[], float],
         now: Callable[[], dt.datetime],

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from workbench.records import Run
 from workbench.runner.execution.background_tasks import BackgroundTasks
 from workbench.runner.execution.connected_models import ConnectedModels
-from workbench.runner.execution.stop import Stop
+from workbench.runner.execution.stop_signal import StopSignal
 from workbench.runner.execution.versions import versions
 from workbench.runner.execution.worker_pool import WorkerPool
 from workbench.runner.limits import Budget
@@ -42,7 +42,7 @@ class LaunchState:
         connected: ConnectedModels,
         budget: Budget,
         known: set[AttemptKey],
-        stop: Stop,
+        stop: StopSignal,
         clock: Callable[[], float],
         now: Callable[[], dt.datetime],
         workers: WorkerPool,

@@ -1,9 +1,9 @@
-"""`Stop` ends a collection from outside: by a signal, a command or the caller."""
+"""Signal that ends a collection from outside: from Ctrl-C, a command or the caller."""
 
 from collections.abc import Callable
 
 
-class Stop:
+class StopSignal:
     """Ends a collection: the first call waits for the attempts in flight, the second cancels them.
 
     Attributes:

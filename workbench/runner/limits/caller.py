@@ -163,12 +163,12 @@ class Caller:
     async def _once(
         self, queue: ModelQueue, request: Request, tries: _Tries
     ) -> tuple[Reply, ProviderError | None]:
-        """Wait for a seat and send the request once."""
+        """Wait for a permit and send the request once."""
         entered_s = self._clock()
-        seat = await queue.enter(request)
+        permit = await queue.enter(request)
         fatal = self.fatal.get(request.model) or self.fatal.get(None)
         if fatal is not None:
-            queue.leave(seat, None, None)
+            queue.leave(permit, None, None)
             self._pump()
             return Reply(), fatal
         sent_s = self._clock()
@@ -178,7 +178,7 @@ class Caller:
         error: ProviderError | None = None
         try:
             with (
-                ratelimits.listening(lambda limits: queue.update_limits(seat, limits)),
+                ratelimits.listening(lambda limits: queue.update_limits(permit, limits)),
                 self._watched(),
             ):
                 reply = await self.provider.generate(request)
@@ -190,7 +190,7 @@ class Caller:
         finally:
             tries.last_s = self._shares.end(begun, self._clock())
             tries.share_s += tries.last_s
-            queue.leave(seat, reply, error)
+            queue.leave(permit, reply, error)
             if reply is None and error is None:  # cancelled
                 self._pump()
         return reply or Reply(), error

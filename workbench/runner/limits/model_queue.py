@@ -20,7 +20,7 @@ _SOON_S = 1e-4
 _FREE = Cost()
 
 
-class Seat(msgspec.Struct):
+class SendPermit(msgspec.Struct):
     """The permission to send one request.
 
     Attributes:
@@ -68,7 +68,7 @@ class ModelQueue:
         self._clock = clock
         self._now = now
         self._sleep = sleep
-        self._waiting: deque[tuple[asyncio.Future[Seat], Request]] = deque()
+        self._waiting: deque[tuple[asyncio.Future[SendPermit], Request]] = deque()
         self._resume_s = 0.0
         self._bucket_due_s = 0.0
         self._timer: asyncio.Task[None] | None = None
@@ -77,11 +77,11 @@ class ModelQueue:
         self.n_answered = 0
         self._show()
 
-    async def enter(self, request: Request) -> Seat:
-        """Wait for a seat."""
-        if not self._waiting and (seat := self._try(request)):
-            return seat
-        future: asyncio.Future[Seat] = asyncio.get_running_loop().create_future()
+    async def enter(self, request: Request) -> SendPermit:
+        """Wait for a permit."""
+        if not self._waiting and (permit := self._try(request)):
+            return permit
+        future: asyncio.Future[SendPermit] = asyncio.get_running_loop().create_future()
         self._waiting.append((future, request))
         self.state.waiting += 1
         self.pump()
@@ -94,9 +94,9 @@ class ModelQueue:
         finally:
             self.state.waiting -= 1
 
-    def leave(self, seat: Seat, reply: Reply | None, error: ProviderError | None) -> None:
-        """Return a seat with the reply or error; a cancelled call has neither."""
-        waiting, number = any(not f.done() for f, _ in self._waiting), seat.number
+    def leave(self, permit: SendPermit, reply: Reply | None, error: ProviderError | None) -> None:
+        """Return a permit with the reply or error; a cancelled call has neither."""
+        waiting, number = any(not f.done() for f, _ in self._waiting), permit.number
         self.state.in_flight -= 1
         written: int | None = None
         if error is not None and not isinstance(error, ProviderRejected):
@@ -115,14 +115,14 @@ class ModelQueue:
         self._show()
 
     def pump(self) -> None:
-        """Give seats to the waiting calls that may be sent now."""
+        """Give permits to the waiting calls that may be sent now."""
         while self._waiting:
             future, request = self._waiting[0]
             if not future.done():
-                seat = self._try(request)
-                if seat is None:
+                permit = self._try(request)
+                if permit is None:
                     return
-                future.set_result(seat)
+                future.set_result(permit)
             self._waiting.popleft()
 
     def pause(self, seconds: float) -> None:
@@ -132,9 +132,9 @@ class ModelQueue:
             self._resume_s = until_s
             self.state.paused_until = self._now() + dt.timedelta(seconds=seconds)
 
-    def update_limits(self, seat: Seat, limits: Sequence[RateLimit]) -> None:
+    def update_limits(self, permit: SendPermit, limits: Sequence[RateLimit]) -> None:
         """Update the buckets from the headers of a request's answer."""
-        self.buckets.update(seat.number, limits, self._clock())
+        self.buckets.update(permit.number, limits, self._clock())
 
     def resize(self, cap: int) -> None:
         """Change the cap."""
@@ -153,8 +153,8 @@ class ModelQueue:
         if self._retrying.pop(call, None) is not None:
             self._show_retrying()
 
-    def _try(self, request: Request) -> Seat | None:
-        """Return a seat if the request may be sent now; else set the timer, where time decides."""
+    def _try(self, request: Request) -> SendPermit | None:
+        """Return a permit if the request may be sent now; else set the timer, if time decides."""
         if self.state.in_flight >= int(self.window.limit) or not self._has_room():
             return None
         at_s = self._clock()
@@ -170,7 +170,7 @@ class ModelQueue:
         number = self.window.send()
         self.buckets.take(number, cost)
         self.state.in_flight += 1
-        return Seat(number, cost)
+        return SendPermit(number, cost)
 
     def _bucket_wait_s(self, cost: Cost, at_s: float) -> float:
         if not self.buckets or not (wait_s := self.buckets.wait_s(cost, at_s)):

@@ -145,13 +145,13 @@ class Engine:
             error = fault
         with self._wake:
             self._closed = True
-            left = [*self._in_slots(), *self._waiting]
+            unfinished = [*self._in_slots(), *self._waiting]
             self._running, self._prefill = [], None
             self._waiting.clear()
         self._cache.clear()
-        for sequence in left:
+        for sequence in unfinished:
             sequence.end("error", self._clock(), error)
-        self._deliver(left)
+        self._deliver(unfinished)
 
     def _has_work(self) -> bool:
         """Wait for work; returns False once closed."""

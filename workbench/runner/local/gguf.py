@@ -85,16 +85,16 @@ def unpacked(path: Path, precision: str, folder: Path | None = None) -> Path:
     if place.is_dir():
         return place
     place.parent.mkdir(parents=True, exist_ok=True)
-    made = Path(tempfile.mkdtemp(prefix=".unpacking-", dir=place.parent))
+    temporary = Path(tempfile.mkdtemp(prefix=".unpacking-", dir=place.parent))
     try:
-        _unpack(path, made, precision)
-        made.chmod(0o755)
-        made.replace(place)
+        _unpack(path, temporary, precision)
+        temporary.chmod(0o755)
+        temporary.replace(place)
     except OSError:
         if not place.is_dir():  # else another process was quicker
             raise
     finally:
-        shutil.rmtree(made, ignore_errors=True)
+        shutil.rmtree(temporary, ignore_errors=True)
     return place
 
 

@@ -7,7 +7,7 @@ from workbench.records import Call, ToolCall, json_text
 from workbench.runner.local import tool_text
 from workbench.runner.local.loading import Loaded
 from workbench.runner.local.sequence import Sequence
-from workbench.runner.providers.partial_reply import Arrived
+from workbench.runner.providers.partial_reply import PartialReply
 from workbench.runner.providers.protocol import Reply, Request
 
 
@@ -36,7 +36,7 @@ def reply(incoming: IncomingRequest, sequence: Sequence | None, loaded: Loaded |
     }
     if sequence is None or loaded is None:
         return Reply(call=Call(**known))
-    got = Arrived()
+    got = PartialReply()
     for at_s, piece in list(sequence.pieces):
         thought = piece.text if piece.kind == "thinking" else ""
         got.saw(at_s - incoming.at_s, "" if thought else piece.text, thought)

@@ -110,7 +110,7 @@ def _wide(tensor: Any) -> torch.dtype:
 
 def _tensor(values: Sequence[Any], like: Any, dtype: torch.dtype = torch.float32) -> Any:
     """Make a small tensor on a device without waiting for it."""
-    made = torch.tensor(values, dtype=dtype)
+    tensor = torch.tensor(values, dtype=dtype)
     if like.device.type == "cuda":
-        return made.pin_memory().to(like.device, non_blocking=True)
-    return made.to(like.device)
+        return tensor.pin_memory().to(like.device, non_blocking=True)
+    return tensor.to(like.device)

@@ -349,10 +349,10 @@ def _warnings(
         elif expected.mean is None:
             yield f"whether {name} = {text.format(limit)} will do is not known: {expected.why}"
         elif expected.mean > limit:
-            made = int(missing * limit / expected.mean)
+            n_affordable = int(missing * limit / expected.mean)
             yield (
                 f"{name} = {text.format(limit)} will not do: {text.format(expected.mean)} expected;"
-                f" it ends after about {made:,} of {missing:,} attempts"
+                f" it ends after about {n_affordable:,} of {missing:,} attempts"
             )
         elif expected.high is not None and expected.high > limit:
             yield (

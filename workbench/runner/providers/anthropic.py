@@ -15,7 +15,7 @@ from workbench.errors import ProviderRejected
 from workbench.records import json_text
 from workbench.runner.providers import transport
 from workbench.runner.providers.exchange import HttpProvider
-from workbench.runner.providers.partial_reply import Arrived, StreamFailed, decode
+from workbench.runner.providers.partial_reply import PartialReply, StreamFailed, decode
 from workbench.runner.providers.protocol import ChatMessage, Request
 from workbench.runner.providers.sse import Event
 
@@ -62,8 +62,8 @@ _raw = msgspec.json.Decoder(dict[str, Any])
 _SEALED = ("thinking", "redacted_thinking")
 
 
-class MessageArrived(Arrived):
-    """What has arrived of one message."""
+class PartialMessage(PartialReply):
+    """The part of one message that was received so far."""
 
     convention = "messages"
 
@@ -161,7 +161,7 @@ class MessageArrived(Arrived):
 class AnthropicMessages(HttpProvider):
     """A server that speaks Anthropic's Messages."""
 
-    arrived: ClassVar[type[Arrived]] = MessageArrived
+    partial_reply: ClassVar[type[PartialReply]] = PartialMessage
     default_name = "anthropic"
 
     def headers(self, key: str | None) -> dict[str, str]:

@@ -9,10 +9,10 @@ import msgspec
 from workbench.decoding import UNDECODABLE
 from workbench.errors import ProviderUnavailable
 from workbench.records import json_text
-from workbench.runner.providers.partial_reply import Arrived, StreamFailed, decode, quantile
+from workbench.runner.providers.partial_reply import PartialReply, StreamFailed, decode, quantile
 from workbench.runner.providers.sse import Event
 
-__all__ = ["Assembly", "Chunk", "decode_chunk", "quantile"]
+__all__ = ["Chunk", "PartialChatReply", "decode_chunk", "quantile"]
 
 
 class Function(msgspec.Struct):
@@ -82,8 +82,8 @@ def decode_chunk(data: bytes) -> Chunk:
     return decode(_decoder, data)
 
 
-class Assembly(Arrived):
-    """What has arrived of one reply.
+class PartialChatReply(PartialReply):
+    """The part of one chat reply that was received so far.
 
     A turn that asks for tools goes back with the thinking before it where the server needs that: as
     the text of `reasoning_content` (DeepSeek), as `reasoning_details` (OpenRouter), as a signature

@@ -1,7 +1,8 @@
 """The exchange of one request with a streaming HTTP API: sending, timing and errors.
 
-Every HTTP provider is an `HttpProvider`: it defines the address, the body and the `Arrived` that
-assembles its events; connections, timing at the network read, errors and the key are handled here.
+Every HTTP provider is an `HttpProvider`: it defines the address, the body and the `PartialReply`
+that assembles its events; connections, timing at the network read, errors and the key are handled
+here.
 """
 
 import asyncio
@@ -21,7 +22,7 @@ from workbench.errors import ConfigError, ProviderError, ProviderRejected, Provi
 from workbench.records import Call
 from workbench.runner.providers import broken_requests, effort, ratelimits, transport
 from workbench.runner.providers import usage as usages
-from workbench.runner.providers.partial_reply import Arrived, StreamFailed, cleaned
+from workbench.runner.providers.partial_reply import PartialReply, StreamFailed, cleaned
 from workbench.runner.providers.protocol import CallRefused, OnChunk, Reply, Request, StreamBroken
 from workbench.runner.providers.services import Quirks
 from workbench.runner.providers.sse import Event, EventStream
@@ -78,7 +79,7 @@ class HttpProvider:
     server says.
     """
 
-    arrived: ClassVar[type[Arrived]]
+    partial_reply: ClassVar[type[PartialReply]]
     default_name: ClassVar[str]
 
     def __init__(
@@ -137,7 +138,7 @@ class HttpProvider:
 
     def outgoing(self, request: Request) -> dict[str, Any]:
         """Encode the body of a request, without fields that are None, with the further fields."""
-        request, further = effort.translate(self.name, self.arrived.convention, request)
+        request, further = effort.translate(self.name, self.partial_reply.convention, request)
         body = merged(merged(self._extra, further), self.fields(request))
         return {name: value for name, value in body.items() if value is not None}
 
@@ -286,7 +287,7 @@ class _Attempt:
         self.provider, self.request, self.on_chunk = provider, request, on_chunk
         self.effort_sent = effort_sent
         self.status: int | None = None
-        self.got = provider.arrived()
+        self.got = provider.partial_reply()
         self.streamed = True
         self.last_s = 0.0
         self.request_id: str | None = None
@@ -468,7 +469,7 @@ class _Attempt:
                 got.timings,
                 got.model or self.request.model,
                 got.convention,
-                said=not got.is_empty,
+                has_content=not got.is_empty,
             ),
         )
         return Reply(

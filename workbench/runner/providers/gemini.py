@@ -16,7 +16,7 @@ from workbench.errors import ProviderRejected
 from workbench.records import json_text
 from workbench.runner.providers import transport
 from workbench.runner.providers.exchange import HttpProvider
-from workbench.runner.providers.partial_reply import Arrived, StreamFailed, decode
+from workbench.runner.providers.partial_reply import PartialReply, StreamFailed, decode
 from workbench.runner.providers.protocol import ChatMessage, Request, ToolSpec
 from workbench.runner.providers.sse import Event
 
@@ -58,8 +58,8 @@ class Piece(msgspec.Struct, rename="camel"):
 _decoder = msgspec.json.Decoder(Piece)
 
 
-class ContentArrived(Arrived):
-    """What has arrived of one reply."""
+class PartialContent(PartialReply):
+    """The part of one reply that was received so far."""
 
     convention = "gemini"
     tools_end_it = True
@@ -133,7 +133,7 @@ class ContentArrived(Arrived):
 class Gemini(HttpProvider):
     """A server that speaks Gemini's generateContent."""
 
-    arrived: ClassVar[type[Arrived]] = ContentArrived
+    partial_reply: ClassVar[type[PartialReply]] = PartialContent
     default_name = "google"
 
     def headers(self, key: str | None) -> dict[str, str]:

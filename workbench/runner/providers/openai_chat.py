@@ -7,16 +7,16 @@ import httpx
 
 from workbench.errors import ProviderRejected
 from workbench.runner.providers import transport
-from workbench.runner.providers.chunks import Assembly
+from workbench.runner.providers.chunks import PartialChatReply
 from workbench.runner.providers.exchange import HttpProvider, merged
-from workbench.runner.providers.partial_reply import Arrived
+from workbench.runner.providers.partial_reply import PartialReply
 from workbench.runner.providers.protocol import ChatMessage, Request, ToolSpec
 
 
 class OpenAIChat(HttpProvider):
     """A server of OpenAI's chat completions or completions; differences are in its quirks."""
 
-    arrived: ClassVar[type[Arrived]] = Assembly
+    partial_reply: ClassVar[type[PartialReply]] = PartialChatReply
     default_name = "openai-compatible"
 
     def url(self, request: Request) -> httpx.URL:

@@ -14,7 +14,7 @@ import msgspec
 from workbench.errors import ProviderRejected, ProviderUnavailable
 from workbench.runner.providers import transport
 from workbench.runner.providers.exchange import HttpProvider
-from workbench.runner.providers.partial_reply import Arrived, StreamFailed, decode
+from workbench.runner.providers.partial_reply import PartialReply, StreamFailed, decode
 from workbench.runner.providers.protocol import ChatMessage, Request, ToolSpec
 from workbench.runner.providers.sse import Event
 
@@ -85,8 +85,8 @@ _ENDS = frozenset(
 _SHOWN = frozenset({"response.output_text.done", "response.refusal.done"})
 
 
-class ResponsesArrived(Arrived):
-    """What has arrived of one reply."""
+class PartialResponse(PartialReply):
+    """The part of one reply that was received so far."""
 
     convention = "responses"
     tools_end_it = True
@@ -230,7 +230,7 @@ def _part_of(piece: Piece) -> tuple[str, int | None]:
 class OpenAIResponses(HttpProvider):
     """A server that speaks OpenAI's Responses."""
 
-    arrived: ClassVar[type[Arrived]] = ResponsesArrived
+    partial_reply: ClassVar[type[PartialReply]] = PartialResponse
     default_name = "openai"
 
     def url(self, request: Request) -> httpx.URL:

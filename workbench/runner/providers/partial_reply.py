@@ -27,8 +27,10 @@ class StreamFailed(Exception):
         super().__init__()
 
 
-class Arrived:
-    """What has arrived of one reply. A chunk counts if it brings text, thinking or a tool call.
+class PartialReply:
+    """The part of one reply that was received so far.
+
+    A chunk counts if it brings text, thinking or a tool call.
 
     Attributes:
         times: seconds from the request to each chunk that counts.
@@ -41,7 +43,7 @@ class Arrived:
     tools_end_it = False  # whether a reply that asks for tools is called an ordinary end
 
     def __init__(self) -> None:
-        """Begin empty."""
+        """Create an empty reply."""
         self.text: list[str] = []
         self.thinking: list[str] = []
         self.times: list[float] = []

@@ -77,14 +77,18 @@ def tell(headers: Mapping[bytes, bytes], now: dt.datetime) -> None:
 
 def read(headers: Mapping[bytes, bytes], now: dt.datetime) -> list[RateLimit]:
     """Read the limits that the headers (names in lower case) tell."""
-    told: dict[str, dict[str, str]] = {}
+    fields_by_limit: dict[str, dict[str, str]] = {}
     for header, value in headers.items():
         if b"limit" in header and (meaning := _meaning(header)):
-            told.setdefault(meaning[0], {})[meaning[1]] = value.decode("latin-1").strip()
+            fields_by_limit.setdefault(meaning[0], {})[meaning[1]] = value.decode("latin-1").strip()
     limits = []
-    for name, fields in told.items():
+    for name, fields in fields_by_limit.items():
         kind, remaining = _kind(name), _number(fields.get("remaining"))
-        if kind is None or remaining is None or (name == "tokens" and "input-tokens" in told):
+        if (
+            kind is None
+            or remaining is None
+            or (name == "tokens" and "input-tokens" in fields_by_limit)
+        ):
             continue
         period_s = _PERIODS_S.get(name.rpartition("-")[2])
         reset_s = _reset_s(fields.get("reset"), now)

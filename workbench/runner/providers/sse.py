@@ -56,10 +56,10 @@ class EventStream:
                 for line in block.split(b"\n"):
                     self._line(line, events)
                 self._line(b"", events)
-        *lines, held = rest.split(b"\n")
+        *lines, incomplete = rest.split(b"\n")
         for line in lines:
             self._line(line, events)
-        self._hold(held)
+        self._hold(incomplete)
         return events
 
     def close(self) -> list[Event]:

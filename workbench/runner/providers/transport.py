@@ -309,15 +309,15 @@ def _is_tls(error: BaseException) -> bool:
 def _causes(error: BaseException) -> Iterator[BaseException]:
     """Walk from an error to what caused it; the cause of an aiohttp error may be its attribute."""
     seen: set[int] = set()
-    left: list[BaseException | None] = [error]
-    while left:
-        current = left.pop()
+    unvisited: list[BaseException | None] = [error]
+    while unvisited:
+        current = unvisited.pop()
         if current is None or id(current) in seen:
             continue
         seen.add(id(current))
         yield current
-        left += [current.__cause__, current.__context__]
-        left += [getattr(current, name, None) for name in ("os_error", "certificate_error")]
+        unvisited += [current.__cause__, current.__context__]
+        unvisited += [getattr(current, name, None) for name in ("os_error", "certificate_error")]
 
 
 def is_stale(error: BaseException) -> bool:

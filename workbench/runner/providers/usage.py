@@ -87,7 +87,7 @@ def token_fields(
     model: str = "",
     convention: str = "chat",
     *,
-    said: bool = False,
+    has_content: bool = False,
 ) -> dict[str, Any]:
     """Return the token columns of a call and its bill, only those that are known.
 
@@ -96,15 +96,15 @@ def token_fields(
         timings: llama.cpp's timings, used where usage is missing.
         model: the answering model.
         convention: how the endpoint counts; chat is looked at more closely.
-        said: whether the reply holds text, thinking or a tool call. A count of no output, or of no
-            input, is then no measurement, and a bill of nothing beside it is none either.
+        has_content: whether the reply holds text, thinking or a tool call. A count of no output,
+            or of no input, is then no measurement, and a bill of nothing beside it is none either.
     """
     if not usage:
         return usages.from_timings(timings).known()
     if convention == "chat" and usages.convention_of(usage) == "chat_beside":
         convention = "chat_beside"
     counts = usages.normalise(usage, convention, model=model)
-    counts = _believed(counts) if said else counts
+    counts = _believed(counts) if has_content else counts
     if counts.tokens_source is None and timings:
         counts = usages.from_timings(timings)._replace(billed_cost_usd=counts.billed_cost_usd)
     return counts.known()

@@ -127,13 +127,13 @@ def get(name: str, **params: Any) -> Strategy:
     Raises:
         ConfigError: there is no such strategy, or it has no such parameter.
     """
-    made = kind(name)
-    fields = {f.name: f for f in dataclasses.fields(made)}
+    strategy_class = kind(name)
+    fields = {f.name: f for f in dataclasses.fields(strategy_class)}
     for key in params:
         if key not in fields:
             raise ConfigError(
                 f"strategy {name!r} has no parameter {key!r}; it has {', '.join(fields) or 'none'}"
             )
     given = {key: checked(name, fields[key], value) for key, value in params.items()}
-    strategy: Strategy = made(**given)
+    strategy: Strategy = strategy_class(**given)
     return strategy

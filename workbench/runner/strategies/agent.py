@@ -18,8 +18,8 @@ _TEXT_ONLY = {"completions", "local"}  # endpoints that take no tool definitions
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Acting(Parameters):
-    """What agents have in common.
+class AgentParameters(Parameters):
+    """Parameters that all agents share.
 
     Attributes:
         tools: their names; `module:Class` or `file.py:Class` for one of the user's.

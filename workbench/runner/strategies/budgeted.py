@@ -101,8 +101,8 @@ class Budgeted(Parameters):
                 instead=thinking.go_on,
             )
             thinking.add(reply)
-            left = self.thinking_tokens - thinking.tokens
-            thinking.was_cut = left <= 0 or reply.stop_reason == "max_tokens"
+            tokens_left = self.thinking_tokens - thinking.tokens
+            thinking.was_cut = tokens_left <= 0 or reply.stop_reason == "max_tokens"
             is_enough = thinking.tokens >= self.min_thinking_tokens
             if thinking.was_cut or is_enough or thinking.extensions >= self.extensions:
                 return thinking

@@ -5,12 +5,14 @@ from typing import ClassVar
 
 from workbench.datasets import TaskItem
 from workbench.runner.attempts.session import Outcome, Session
-from workbench.runner.strategies.agent import Acting
+from workbench.runner.strategies.agent import AgentParameters
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class ReAct(Acting):
-    """Let the model call tools, turn by turn, until it answers or hits a limit; see `Acting`.
+class ReAct(AgentParameters):
+    """Let the model call tools, turn by turn, until it answers or hits a limit.
+
+    The parameters are those of `AgentParameters`.
 
     When a limit is reached the model is asked once more, for its answer alone, and the trace's
     `limit_type` says which limit: turns, tool_calls or tokens.

@@ -9,7 +9,7 @@ import msgspec
 from workbench.datasets import TaskItem
 from workbench.runner.attempts.grading import grade
 from workbench.runner.attempts.session import Outcome, Session
-from workbench.runner.strategies.agent import Acting
+from workbench.runner.strategies.agent import AgentParameters
 
 _JUDGE = (
     "A question was:\n{question}\n\nThe answer given:\n{answer}\n\nWhat was done to find"
@@ -27,7 +27,7 @@ _STORY = 6_000  # characters of what was done, the end of it
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Reflexion(Acting):
+class Reflexion(AgentParameters):
     """Make attempts as `react` does; between them the model writes down what to do differently.
 
     Whether another attempt is made never depends on the item's target: the model judges its own

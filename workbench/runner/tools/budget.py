@@ -82,8 +82,8 @@ class Account:
         """The most that the next reply may write; None where tokens are not limited."""
         if self._budget.tokens is None:
             return None
-        left = self._budget.tokens - self.tokens
-        return left if left > 0 else LAST_TOKENS
+        tokens_left = self._budget.tokens - self.tokens
+        return tokens_left if tokens_left > 0 else LAST_TOKENS
 
     def reply(self, call: Call) -> None:
         """Count a reply that asked for tools.
@@ -129,9 +129,9 @@ class Account:
 
     def reminder(self) -> str:
         """Return the reminder of the turns that are left."""
-        left = self.turns_left
+        turns_left = self.turns_left
         more = f" Call {MORE.name} if you need more." if self._can_grow else ""
-        return f"You have {left} {'turn' if left == 1 else 'turns'} left.{more}"
+        return f"You have {turns_left} {'turn' if turns_left == 1 else 'turns'} left.{more}"
 
     @property
     def _can_grow(self) -> bool:

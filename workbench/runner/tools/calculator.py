@@ -135,9 +135,9 @@ class _Parser:
     def expect_end(self) -> None:
         """Refuse what is left over."""
         if self.place < len(self.tokens):
-            left = self.tokens[self.place][1]
-            hint = "; write numbers without separators" if left == "," else ""
-            raise _Wrong(f"{left!r} is not expected there{hint}")
+            symbol = self.tokens[self.place][1]
+            hint = "; write numbers without separators" if symbol == "," else ""
+            raise _Wrong(f"{symbol!r} is not expected there{hint}")
 
     def sum(self) -> Fraction:
         self.depth += 1
