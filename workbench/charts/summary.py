@@ -12,8 +12,8 @@ from workbench.charts.drawing import Panel
 def defaults(result: Result) -> dict[str, Any]:
     """The pass rate, or the score or the metric where that was averaged; else as declared."""
     named = (str(result.options.get("outcome")), "score", "pass_rate")
-    found = [column for column in named if column in result.frame.columns]
-    return {"x": found[0]} if found else {}
+    columns = [column for column in named if column in result.frame.columns]
+    return {"x": columns[0]} if columns else {}
 
 
 def draw(panel: Panel) -> Any:

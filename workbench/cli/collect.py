@@ -262,7 +262,7 @@ class _PlanState(NamedTuple):
     failed: int
     refused: int
     unscored: int
-    left: int
+    remaining: int
 
     @classmethod
     def of(cls, report: "CollectReport", n_refused: int) -> "_PlanState":
@@ -286,11 +286,11 @@ class _PlanState(NamedTuple):
             (self.failed, "failed"),
             (self.refused, "refused for good"),
             (self.unscored, "without a score"),
-            (self.left, "left"),
+            (self.remaining, "left"),
         )
         counts = ", ".join(f"{n:,} {outcome}" for n, outcome in parts if n > 0)
         hint = ""
-        if self.failed or self.left:
+        if self.failed or self.remaining:
             hint = "; to make those that failed or are left, run the same command again"
         return f"not complete: of {self.planned:,} attempts {counts}{hint}"
 

@@ -147,8 +147,8 @@ def _emit(rows: list[Row], format_: str | None, output: Path | None) -> None:
     emit(Document("doctor", frame_of(rows, ["check", "found", "what to do"])), format_, output)
 
 
-def _row(check: str, found: object, advice: str = "") -> Row:
-    return {"check": check, "found": str(found), "what to do": advice}
+def _row(check: str, finding: object, advice: str = "") -> Row:
+    return {"check": check, "found": str(finding), "what to do": advice}
 
 
 def _installation() -> list[Row]:
@@ -232,8 +232,8 @@ def _store(store: "Store", *, quick: bool) -> tuple[list[Row], bool]:
 
 def _check_row(check: "Check") -> Row:
     """Make the row of one check; the advice is shown unless the count is 0."""
-    found = "—" if check.n is None else f"{check.n:,}"
-    return _row(check.name, found, check.advice if check.n != 0 else "")
+    count = "—" if check.n is None else f"{check.n:,}"
+    return _row(check.name, count, check.advice if check.n != 0 else "")
 
 
 def _repair(store: Path, copy: Path, sources: Sequence[Path]) -> tuple[list[Row], list[str]]:

@@ -144,8 +144,8 @@ def is_blank(result: Result) -> bool:
 
 def why_blank(result: Result) -> str:
     """Explain why a result has no figure, by its notes and its dropped rows."""
-    left = ", ".join(left_out(result))
-    return "; ".join((*result.notes, *([f"left out: {left}"] if left else []))) or "no rows"
+    dropped = ", ".join(left_out(result))
+    return "; ".join((*result.notes, *([f"left out: {dropped}"] if dropped else []))) or "no rows"
 
 
 def left_out(result: Result) -> Sequence[str]:

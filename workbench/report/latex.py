@@ -85,7 +85,7 @@ _LETTERS = (
 _SPECIAL = re.compile(f"[^A-Za-z0-9 .,:;=+*/()@!?'\\[\\]{_LETTERS}-]")
 _LIGATURES = re.compile("-(?=-)|,(?=,)|'(?=')")
 _HEAD = r"""% {title}
-% Made {made} UTC with workbench {version}.
+% Made {made_at} UTC with workbench {version}.
 % To look at it alone:
 %   \documentclass{{article}}
 %   \usepackage{{booktabs}}
@@ -113,7 +113,7 @@ def as_latex(report: Report) -> str:
     """Write the tables of a report as LaTeX."""
     lines = _HEAD.format(
         title=sentences.clean(report.title),
-        made=f"{report.made_at:%Y-%m-%d %H:%M:%S}",
+        made_at=f"{report.made_at:%Y-%m-%d %H:%M:%S}",
         version=report.version,
     ).splitlines()
     lines += _facts(report)

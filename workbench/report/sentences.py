@@ -117,9 +117,9 @@ def facts(report: Report) -> list[tuple[str, str]]:
         pairs += [("Software of the runs", versions)] if (versions := _versions(looked)) else []
     brackets = f"in brackets beside their figure; what is resampled begins with seed {report.seed}"
     pairs.append(("Intervals", f"{brackets}; “{UNKNOWN}” is unknown, not 0"))
-    made = f"{when(report.made_at)} UTC with workbench {report.version}"
+    origin = f"{when(report.made_at)} UTC with workbench {report.version}"
     changed = "; the store changed while it was being read: not all figures are of one moment"
-    pairs.append(("Made", made + (changed if report.changed else "")))
+    pairs.append(("Made", origin + (changed if report.changed else "")))
     return [(name, clean(text)) for name, text in pairs]
 
 
@@ -180,9 +180,9 @@ def origins(report: Report) -> list[Table]:
         if not frame.is_empty():
             known = {c.name: c for c in (*TABLES[of].columns, _TRACES)}
             chosen = frame.select(c for c in names if c in frame.columns)
-            made = tables.table(name, chosen, known, chosen.columns[:1], report.most)
+            table = tables.table(name, chosen, known, chosen.columns[:1], report.most)
             origin_tables.append(
-                dataclasses.replace(made, unknown=())
+                dataclasses.replace(table, unknown=())
             )  # most columns say nothing by being empty
     return origin_tables
 

@@ -87,12 +87,12 @@ class CatalogueScreen(StatusScreen):
 
     def compose(self) -> ComposeResult:
         """Build the frame."""
-        left = [
+        title = [
             ("analyse  ", "primary"),
             (self.app.store_name, ""),
             (f"  {self._text or 'all traces'}", ""),
         ]
-        yield TopBar(left)
+        yield TopBar(title)
         with Horizontal():
             yield Analyses(id="analyses")
             with Vertical():

@@ -95,8 +95,8 @@ class ExploreScreen(SliceScreen):
         path = self.app.store_path
         self.run_query("open", always_current, lambda _, cancel: _open(path, cancel), self._opened)
 
-    def _opened(self, found: "Opened") -> None:
-        self.app.opened, self._stamp, self._overview_moment, self.overview = found
+    def _opened(self, opened: "Opened") -> None:
+        self.app.opened, self._stamp, self._overview_moment, self.overview = opened
         self.app.stamp = self._stamp
         self.total = self.overview.n_traces
         if not self.overview.n_traces:
@@ -463,8 +463,8 @@ def _changed(store: "Store", stamp: str, _: "Cancel") -> str | None:
 
 
 def _first_traces(store: "Store", stamp: str, cancel: "Cancel") -> tuple[str, int] | None:
-    found = updated_stamp(store, stamp)
-    return None if found is None else (found, store.count(cancel=cancel))
+    newer_stamp = updated_stamp(store, stamp)
+    return None if newer_stamp is None else (newer_stamp, store.count(cancel=cancel))
 
 
 def _together(view: "View", question: "Question", cancel: "Cancel") -> "list[Part]":

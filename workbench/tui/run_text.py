@@ -188,12 +188,15 @@ def _troubles(state: "RunState", now: dt.datetime) -> Iterable[str]:
         yield trouble
 
 
-def _table(*heads: str, left: int = 1) -> Table:
-    """Make a table with dim heads; the first `left` columns are text, the others figures."""
+def _table(*heads: str, n_text_columns: int = 1) -> Table:
+    """Make a table with dim heads; the first `n_text_columns` are text, the others figures."""
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim", pad_edge=False)
     for place, head in enumerate(heads):
         table.add_column(
-            head, justify="left" if place < left else "right", no_wrap=True, overflow="ellipsis"
+            head,
+            justify="left" if place < n_text_columns else "right",
+            no_wrap=True,
+            overflow="ellipsis",
         )
     return table
 
@@ -211,9 +214,9 @@ def _budgets(state: "RunState", colours: Mapping[str, str]) -> Table:
         ("time", state.elapsed_s, state.budget_time_s, formats.clock, ""),
     ):
         share = None if not limit or spent is None else spent / limit
-        drawn = Text("" if share is None else formats.bar(share, 20), colours["primary"])
+        bar = Text("" if share is None else formats.bar(share, 20), colours["primary"])
         of = "no budget" if limit is None else written(limit)
-        table.add_row(name, written(spent), of, drawn.append(note, "dim"))
+        table.add_row(name, written(spent), of, bar.append(note, "dim"))
     return table
 
 
@@ -254,7 +257,7 @@ def _configurations(state: "RunState") -> Table:
 
 
 def _attempts(state: "RunState") -> Table:
-    table = _table("in flight", "configuration", "s", "calls", left=2)
+    table = _table("in flight", "configuration", "s", "calls", n_text_columns=2)
     for a in state.attempts[:MAX_ATTEMPTS]:
         what = one_line(f"{a.task}/{a.item} trial {a.trial}", 34)
         table.add_row(what, one_line(a.configuration, 30), f"{a.elapsed_s:.1f}", str(a.n_calls))
@@ -291,7 +294,7 @@ def stored_page(
     if balances:
         parts += [Text(), _energy(balances)]
     if plan:
-        table = _table("plan", "", left=2)
+        table = _table("plan", "", n_text_columns=2)
         table.columns[-1].no_wrap, table.columns[-1].overflow = False, "fold"  # names stay whole
         for name, value in plan:
             table.add_row(one_line(name, 30), one_line(value, 400))
@@ -308,9 +311,9 @@ def _facts(summary: Facts, record: Facts) -> Table:
     table.add_column(style="dim", no_wrap=True)
     table.add_column()
     planned = "" if summary["n_planned"] is None else f"{count(summary['n_planned'])} planned, "
-    made = f"{formats.counted(summary['n_traces'], 'trace')}, {count(summary['n_errors'])} failed"
+    counts = f"{formats.counted(summary['n_traces'], 'trace')}, {count(summary['n_errors'])} failed"
     right = f"{count(summary['n_passed'])} right of {count(summary['n_scored'])} scored"
-    table.add_row("made", f"{planned}{made}, {right}")
+    table.add_row("made", f"{planned}{counts}, {right}")
     of = (("n_configurations", "configuration"), ("n_items", "item"), ("n_calls", "call"))
     table.add_row("of", ", ".join(formats.counted(summary[name], noun) for name, noun in of))
     began, ended = summary["started_at"], summary["ended_at"]

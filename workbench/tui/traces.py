@@ -87,29 +87,29 @@ class TracesScreen(SliceScreen):
         store, stamp = self.app.store, self.app.stamp
         self.run_query("traces", self.wanted, partial(_first, store), partial(self._show, stamp))
 
-    def _show(self, stamp: str, found: "Listed") -> None:
+    def _show(self, stamp: str, listed: "Listed") -> None:
         self._stamp = stamp
         self.grid.empty_text = "no trace matches this slice"
         self.bar.show_fault(None)
-        self._show_listing(found)
+        self._show_listing(listed)
 
-    def _show_listing(self, found: "Listed", *, keep: bool = False) -> None:
+    def _show_listing(self, listed: "Listed", *, keep: bool = False) -> None:
         """Show a listing."""
-        self.listing, self.moment = found.listing, found.moment
-        self.n, self.total = found.n, found.total
-        rows = PagedRows(found.n)
-        for page, page_rows in found.pages.items():
+        self.listing, self.moment = listed.listing, listed.moment
+        self.n, self.total = listed.n, listed.total
+        rows = PagedRows(listed.n)
+        for page, page_rows in listed.pages.items():
             rows.put(page, page_rows)
-        self.grid.show(rows, keep=keep, place=found.place)
+        self.grid.show(rows, keep=keep, place=listed.place)
         self.has_changed()
 
-    def _follow(self, found: "Listed") -> bool:
+    def _follow(self, listed: "Listed") -> bool:
         """Show a newer listing, unless it does not contain the trace that the cursor is on now."""
         current = self._current_id()
-        if current is not None and not found.knows(current):
+        if current is not None and not listed.knows(current):
             self._query_newer()
             return False
-        self._show_listing(found, keep=True)
+        self._show_listing(listed, keep=True)
         return True
 
     def _current_id(self) -> str | None:
@@ -134,10 +134,10 @@ class TracesScreen(SliceScreen):
             "look", lambda: (self.wanted(), self.moment), work, self._on_newer, quiet=True
         )
 
-    def _on_newer(self, found: "tuple[str, Listed] | None") -> None:
+    def _on_newer(self, newer: "tuple[str, Listed] | None") -> None:
         self.has_looked()
-        if found is not None and self._follow(found[1]):
-            self.app.stamp = self._stamp = found[0]
+        if newer is not None and self._follow(newer[1]):
+            self.app.stamp = self._stamp = newer[0]
 
     def has_failed(self, group: str, error: Exception) -> None:
         """Warn of a failed poll, which is repeated; show any other error."""
@@ -167,8 +167,8 @@ class TracesScreen(SliceScreen):
                 "rows", self._shown, partial(_pages, self.app.store, view), self._on_pages
             )
 
-    def _on_pages(self, found: "tuple[Listed | None, Pages]") -> None:
-        anew, pages = found
+    def _on_pages(self, answer: "tuple[Listed | None, Pages]") -> None:
+        anew, pages = answer
         rows = self.grid.rows
         if anew is not None:
             self._follow(anew)
@@ -343,9 +343,9 @@ def _first(store: "Store", listing: Listing, cancel: "Cancel") -> Listed:
 
 
 def _newer(
-    store: "Store", view: View, asked: tuple[Listing, str], cancel: "Cancel"
+    store: "Store", view: View, question: tuple[Listing, str], cancel: "Cancel"
 ) -> tuple[str, Listed] | None:
-    return asked[0].newer(store, view, cancel)
+    return question[0].newer(store, view, cancel)
 
 
 def _pages(

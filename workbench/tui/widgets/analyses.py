@@ -92,10 +92,10 @@ class Analyses(Vertical):
         words, options = typed.casefold().split(), []
         width = max(16, self.size.width - 3)
         for title, analyses in self._families.items():
-            found = [a for a in analyses if all(w in _words(title, a) for w in words)]
-            if found:
+            matches = [a for a in analyses if all(w in _words(title, a) for w in words)]
+            if matches:
                 options.append(Option(Text(title.upper(), "dim"), disabled=True))
-            options += [Option(_line(a, width), id=a.name) for a in found]
+            options += [Option(_line(a, width), id=a.name) for a in matches]
         if not options:
             options.append(Option(Text("no analysis has these words", "dim"), disabled=True))
         self.listing.clear_options()

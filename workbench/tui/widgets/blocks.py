@@ -74,14 +74,14 @@ class Blocks(Toned, ScrollView, can_focus=True):
         """Compute the first line of each block; `hold` keeps the cursor on its block."""
         if not self.view.width:
             return
-        held = self.block_at(self.cursor) if hold and self._starts else None
+        block = self.block_at(self.cursor) if hold and self._starts else None
         self._made_for = self.view.width
         sizes = [self.n_lines(i) for i in range(self.n_blocks())]
         self._starts = [0, *itertools.accumulate(sizes)][: len(sizes)]
         self._height = sum(sizes)
         self.virtual_size = Size(self.view.width, self._height)
-        if held is not None:
-            self.cursor = self._starts[held]
+        if block is not None:
+            self.cursor = self._starts[block]
         self.refresh()
 
     def block_at(self, line: int) -> int:

@@ -177,12 +177,12 @@ class Grid(Toned, ScrollView, can_focus=True):
         self._measure()
         self._cursor_moved()
 
-    def _find(self, held: Row | None, place: int | None) -> int:
-        found = place
-        if held is not None and self.identity is not None:
-            name = self.identity(held)
-            found = next((i for i, row in self.rows.here() if self.identity(row) == name), place)
-        return max(0, min(self.cursor if found is None else found, self.rows.n - 1))
+    def _find(self, current: Row | None, place: int | None) -> int:
+        index = place
+        if current is not None and self.identity is not None:
+            name = self.identity(current)
+            index = next((i for i, row in self.rows.here() if self.identity(row) == name), place)
+        return max(0, min(self.cursor if index is None else index, self.rows.n - 1))
 
     def _measure(self) -> None:
         sample = [

@@ -32,22 +32,22 @@ class Scale:
         power = 10.0 ** math.floor(math.log10(raw))
         step = next(m * power for m in (1, 2, 5, 10) if m * power >= raw * (1 - 1e-9))
         first = math.ceil(self.low / step - 1e-9)
-        found = [i * step for i in range(first, math.floor(self.high / step + 1e-9) + 1)]
-        return found[:most]
+        ticks = [i * step for i in range(first, math.floor(self.high / step + 1e-9) + 1)]
+        return ticks[:most]
 
     def _log_ticks(self, most: int) -> list[float]:
-        found: list[float] = []
+        ticks: list[float] = []
         powers = range(math.floor(math.log10(self.low)), math.ceil(math.log10(self.high)) + 1)
         for factors in ((1, 2, 3, 5, 7), (1, 2, 5), (1, 3), (1,)):
             values = [f * 10.0**p for p in powers for f in factors]
-            found = [
+            ticks = [
                 v for v in values if self.low <= v * (1 + 1e-9) and v <= self.high * (1 + 1e-9)
             ]
-            if len(found) <= most:
+            if len(ticks) <= most:
                 break
-        if len(found) > most:
-            found = found[:: math.ceil(len(found) / most)]
-        return found if len(found) > 1 else self._linear_ticks(most)
+        if len(ticks) > most:
+            ticks = ticks[:: math.ceil(len(ticks) / most)]
+        return ticks if len(ticks) > 1 else self._linear_ticks(most)
 
 
 def fit(
