@@ -453,7 +453,7 @@ def _read_events(data: bytes, folder: Path) -> None:
     if [*found, *pieces.close()] != events:
         raise Crash("other events from other pieces")
     for endpoint in _ENDPOINTS:
-        got = _provider(endpoint).arrived()
+        got = _provider(endpoint).partial_reply()
         with contextlib.suppress(ValueError, partial_reply.StreamFailed):
             for number, event in enumerate(events):
                 got.take(event, 0.1 * number)
