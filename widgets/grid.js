@@ -2,7 +2,7 @@
 // Every value is written with textContent; nothing from the data is ever parsed as HTML.
 
 const ROW = 25; // pixels; --wb-row in grid.css
-const PAGE = 100; // rows asked for at once
+const PAGE = 100; // rows of a request
 const UNKNOWN = "—";
 
 const whole = new Intl.NumberFormat("en-US", { maximumFractionDigits: 0 });
@@ -42,28 +42,28 @@ function width(column, rows) {
 }
 
 function element(tag, name, ...children) {
-  const made = document.createElement(tag);
-  made.className = name;
-  made.append(...children);
-  return made;
+  const node = document.createElement(tag);
+  node.className = name;
+  node.append(...children);
+  return node;
 }
 
 function cell(row, column) {
   const value = row[column.name];
-  const made = element("div", "wb-grid-cell");
-  made.setAttribute("role", "gridcell");
+  const node = element("div", "wb-grid-cell");
+  node.setAttribute("role", "gridcell");
   const shown = text(value, column);
-  made.textContent = shown;
-  if (shown === UNKNOWN && value == null) made.classList.add("wb-unknown");
-  if (isNumeric(column)) made.classList.add("wb-number");
-  else made.title = shown;
-  if (column.name === "passed" && value != null) made.classList.add(value ? "wb-right" : "wb-wrong");
+  node.textContent = shown;
+  if (shown === UNKNOWN && value == null) node.classList.add("wb-unknown");
+  if (isNumeric(column)) node.classList.add("wb-number");
+  else node.title = shown;
+  if (column.name === "passed" && value != null) node.classList.add(value ? "wb-right" : "wb-wrong");
   if (column.low && row[column.low] != null && row[column.high] != null) {
     const ends = element("span", "wb-grid-ends");
     ends.textContent = `${number(row[column.low], column)} – ${number(row[column.high], column)}`.replace(" % –", " –");
-    made.append(ends);
+    node.append(ends);
   }
-  return made;
+  return node;
 }
 
 function render({ model, el }) {
@@ -79,7 +79,7 @@ function render({ model, el }) {
   el.append(root);
 
   let rows = new Map(); // index → row
-  let asked = new Set(); // pages on their way
+  let requestedPages = new Set(); // pages on their way
   let active = -1;
   let queued = false;
 
@@ -111,8 +111,8 @@ function render({ model, el }) {
 
   function ask(index) {
     const start = Math.floor(index / PAGE) * PAGE;
-    if (asked.has(start)) return;
-    asked.add(start);
+    if (requestedPages.has(start)) return;
+    requestedPages.add(start);
     model.send({ verb: "rows", start, limit: PAGE, version: model.get("version") });
   }
 
@@ -131,7 +131,7 @@ function render({ model, el }) {
     const first = Math.max(0, Math.floor(frame.scrollTop / ROW) - 4);
     const last = Math.min(total, Math.ceil((frame.scrollTop + frame.clientHeight) / ROW) + 4);
     const picked = new Set(model.get("picked"));
-    const drawn = [];
+    const lines = [];
     for (let index = first; index < last; index++) {
       const row = rows.get(index);
       if (!row) ask(index);
@@ -144,9 +144,9 @@ function render({ model, el }) {
         line.setAttribute("aria-selected", String(picked.has(keyOf(row))));
         line.addEventListener("click", (event) => pick(index, event.ctrlKey || event.metaKey || event.shiftKey));
       }
-      drawn.push(line);
+      lines.push(line);
     }
-    body.replaceChildren(...drawn);
+    body.replaceChildren(...lines);
   }
 
   function redraw() {
@@ -171,7 +171,7 @@ function render({ model, el }) {
 
   function reset() {
     rows = new Map(model.get("head").map((row, index) => [index, row]));
-    asked = new Set();
+    requestedPages = new Set();
     active = -1;
     const n = model.get("n_rows");
     const beyond = n > model.get("reach") ? ` · the first ${whole.format(model.get("reach"))} of ${whole.format(n)} rows can be scrolled to` : "";

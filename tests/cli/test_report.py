@@ -95,16 +95,18 @@ def test_the_command_of_an_answer_gives_it_again(ask, capsys):
 
 def test_the_usual_questions_a_family_and_all():
     """The usual ones come first in their family; all are the whole registry."""
-    assert set(report.chosen()) == set(report.USUAL)
-    assert set(report.chosen(families=["scaling"])) == {"quantization", "scaling-law"}
-    assert set(report.chosen(all_=True)) == set(analysis.names())
-    assert report.chosen(["tradeoff", "summary"]) == ["summary", "tradeoff"]
+    assert set(report.select_analyses()) == set(report.USUAL)
+    assert set(report.select_analyses(families=["scaling"])) == {"quantization", "scaling-law"}
+    assert set(report.select_analyses(all_=True)) == set(analysis.names())
+    assert report.select_analyses(["tradeoff", "summary"]) == ["summary", "tradeoff"]
 
 
 def test_a_family_of_a_former_name_is_found_with_a_warning():
     """Scripts that name `laws` go on, and learn the new name."""
     with pytest.warns(FutureWarning, match="scaling"):
-        assert report.chosen(families=["laws"]) == report.chosen(families=["scaling"])
+        assert report.select_analyses(families=["laws"]) == report.select_analyses(
+            families=["scaling"]
+        )
 
 
 @pytest.mark.parametrize(
@@ -183,7 +185,10 @@ def test_a_store_that_changes_meanwhile_is_said(store):
     """Every analysis reads for itself: what came in between is in some answers and not in
     others."""
     found = report.make(
-        store, ["summary"], draw=False, told=lambda *_: store.save_slice("meanwhile", "right")
+        store,
+        ["summary"],
+        draw=False,
+        on_progress=lambda *_: store.save_slice("meanwhile", "right"),
     )
 
     assert found.changed

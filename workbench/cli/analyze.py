@@ -12,9 +12,9 @@ from workbench.cli.options import (
     by_option,
     open_store,
     output_options,
+    print_message,
+    print_unmatched,
     store_option,
-    talk,
-    talk_of_unmatched,
     where_option,
 )
 from workbench.errors import AnalysisError, ConfigError
@@ -139,7 +139,7 @@ def _command(declared: "Analysis") -> click.Command:
         if as_ is not None:
             click.echo(_snippet(as_, store, declared.name, where=where, by=by, options=given))
             return
-        talk_of_unmatched(store, where)
+        print_unmatched(store, where)
         result = ask(
             store,
             declared.name,
@@ -150,7 +150,7 @@ def _command(declared: "Analysis") -> click.Command:
             options=given,
         )
         if result.frame.is_empty():
-            talk(
+            print_message(
                 "no trace has what this analysis needs; to see what the store contains, run:"
                 f" workbench runs --store {store.path}"
             )
@@ -323,7 +323,7 @@ def _draw(result: "Result", output: Path) -> None:
 
     with replacing(output) as path:
         charts.save(charts.chart(result), path)
-    talk(f"wrote {output}")
+    print_message(f"wrote {output}")
 
 
 def _snippet(

@@ -19,9 +19,9 @@ from workbench.cli.options import (
     amount,
     open_store,
     output_options,
+    print_message,
     settings,
     store_option,
-    talk,
 )
 from workbench.cli.strategies import typed
 from workbench.errors import ConfigError, StoreError, StoreLocked
@@ -226,10 +226,10 @@ def collect(
     gate = _gate(plan_file, trust=trust, allow_code=flags["allow_code"])
     work = expand(plan, folder, trust=gate, typed=_typed(flags, plan_file), preview=dry_run)
     for note in gate.notes:
-        talk(f"note: {note}")
+        print_message(f"note: {note}")
     for task in work.task_sets:
         for note in task.notes:
-            talk(f"{task.name}: {note}")
+            print_message(f"{task.name}: {note}")
     store = _store(store_path, sheet)
     limits = _limits(flags)
     if dry_run:
@@ -237,10 +237,10 @@ def collect(
         return
     prompt = PilotPrompt(store, work, yes=yes, n_items=pilot, limits=limits)
     report = asyncio.run(_collect(store, work, prompt))
-    talk(str(report))
-    talk(f"to see the traces: workbench tui {store.path}")
+    print_message(str(report))
+    print_message(f"to see the traces: workbench tui {store.path}")
     state = _PlanState.of(report, _n_refused(store, work))
-    talk(str(state))
+    print_message(str(state))
     is_enough = state.is_complete or (allow_partial and state.answered > 0)
     ctx.exit(0 if is_enough and report.status != "failed" else 1)
 
@@ -414,7 +414,9 @@ def _estimate(
     from workbench.cli.output import emit
 
     preflight = estimates.estimate_of(store, work, limits)
-    talk(f"{preflight.planned:,} planned, {estimates.count_text(preflight.missing)} missing")
+    print_message(
+        f"{preflight.planned:,} planned, {estimates.count_text(preflight.missing)} missing"
+    )
     if output is not None or (format_ or settings().format) != "table":
         emit(estimates.document(preflight, store=str(store.path)), format_, output)
         return
@@ -488,10 +490,10 @@ def _ingest_last(store: "Store") -> bool:
     try:
         report = store.ingest_spool()
     except StoreError as error:
-        talk(f"{error}\nthe traces are in {store.spool_dir} until then; none is lost")
+        print_message(f"{error}\nthe traces are in {store.spool_dir} until then; none is lost")
         return isinstance(error, StoreLocked)
     for note in report.notes:
-        talk(f"note: {note}")
+        print_message(f"note: {note}")
     return True
 
 

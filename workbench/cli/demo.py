@@ -6,7 +6,7 @@ import click
 
 from workbench import config
 from workbench.cli.examples import examples
-from workbench.cli.options import can_draw, talk
+from workbench.cli.options import can_draw, print_message
 
 
 @click.command(
@@ -31,7 +31,7 @@ def demo(path: Path | None, print_: bool) -> None:
     path = path or config.cache_dir() / "demo.duckdb"
     path.parent.mkdir(parents=True, exist_ok=True)
     if not path.exists():
-        talk(f"writing the sample store to {path} …")
+        print_message(f"writing the sample store to {path} …")
     store = demo_store(path)
     if can_draw() and not print_:
         from workbench.tui import run
@@ -42,5 +42,5 @@ def demo(path: Path | None, print_: bool) -> None:
     from workbench.cli.output import emit
 
     for name in ("summary", "frontier"):
-        talk(f"\n{name}: workbench analyze {name} --store {store.path}")
+        print_message(f"\n{name}: workbench analyze {name} --store {store.path}")
         emit(answer(store, name), "table")

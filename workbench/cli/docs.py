@@ -11,7 +11,7 @@ import click
 
 from workbench import analysis, datasets
 from workbench.cli.examples import examples
-from workbench.cli.options import open_store, store_option, talk
+from workbench.cli.options import open_store, print_message, store_option
 from workbench.errors import AnalysisError
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ def docs(names: tuple[str, ...], folder: Path | None, store_path: str | None) ->
             (folder / f"{name}.md").write_text(page(analysis.get(name), stores), encoding="utf-8")
     if not names:
         (folder / "README.md").write_text(index(), encoding="utf-8")
-    talk(f"wrote {len(wanted)} pages to {folder}")
+    print_message(f"wrote {len(wanted)} pages to {folder}")
 
 
 def _wanted(names: Sequence[str]) -> list[str]:

@@ -12,7 +12,7 @@ import click
 from workbench import __version__, config, formats
 from workbench import schema as stored
 from workbench.cli.examples import examples
-from workbench.cli.options import output_options, settings, store_option, talk
+from workbench.cli.options import output_options, print_message, settings, store_option
 
 if TYPE_CHECKING:
     from workbench.store import Store
@@ -103,9 +103,9 @@ def doctor(
         rows.append(_row("store", "missing", "make one: workbench import PATH, or workbench demo"))
     _emit(rows, format_, output)
     scope = " as far as --quick checks" if quick and not damaged else ""
-    talk("the store is damaged" if damaged else f"nothing is damaged{scope}")
+    print_message("the store is damaged" if damaged else f"nothing is damaged{scope}")
     if copy is not None and unsaved:
-        talk(
+        print_message(
             f"not everything was saved: {copy} has {formats.counted(n_traces, 'trace')}; see the"
             " rows 'not saved', and name further copies of the store with --from"
         )
@@ -131,7 +131,7 @@ def _copy(path: Path, *, quick: bool, format_: str | None, output: Path | None) 
     damaged = any(check.is_damage for check in copy.checks)
     _emit(rows, format_, output)
     scope = " as far as --quick checks" if quick and not damaged else ""
-    talk(f"the {copy.kind} is damaged" if damaged else f"nothing is damaged{scope}")
+    print_message(f"the {copy.kind} is damaged" if damaged else f"nothing is damaged{scope}")
     return int(damaged)
 
 
@@ -241,7 +241,7 @@ def _repair(store: Path, copy: Path, sources: Sequence[Path]) -> tuple[list[Row]
     from workbench.store import repair
 
     report = repair.repair(store, copy, sources)
-    talk(f"{copy} contains what could be saved of {store}, which was not changed")
+    print_message(f"{copy} contains what could be saved of {store}, which was not changed")
     saved = [
         _row(f"saved from {source}", formats.counted(n, "trace"))
         for source, n in report.traces_from.items()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 import polars as pl
 
-from workbench.cli.options import is_terminal, talk
+from workbench.cli.options import is_terminal, print_message
 from workbench.cli.output import Document
 from workbench.cli.tables import frame_of, lines
 from workbench.formats import UNKNOWN, clock, counted, decimal, si, usd
@@ -129,7 +129,7 @@ def show(preflight: "Preflight", *, on_stderr: bool = False) -> None:
     for line in table(preflight, width):
         click.echo(line, err=on_stderr)
     for sentence in sentences(preflight):
-        talk(f"note: {sentence}")
+        print_message(f"note: {sentence}")
 
 
 def _columns(measure: str) -> tuple[str, ...]:

@@ -9,9 +9,9 @@ from workbench.cli.examples import examples
 from workbench.cli.options import (
     open_store,
     output_options,
+    print_message,
+    print_unmatched,
     store_option,
-    talk,
-    talk_of_unmatched,
     where_option,
 )
 from workbench.slice import Slice
@@ -60,11 +60,11 @@ def export(
         raise click.UsageError("VIEW all needs --folder, and --folder needs VIEW all")
     check_output(output)
     store = open_store(store_path)
-    talk_of_unmatched(store, where)
+    print_unmatched(store, where)
     if folder is not None:
         for table, n in store.export(folder, where, overwrite=overwrite).items():
-            talk(f"{table}: {formats.counted(n, 'row')}")
-        talk(f"wrote {folder}; to read it back, run: workbench import {folder}")
+            print_message(f"{table}: {formats.counted(n, 'row')}")
+        print_message(f"wrote {folder}; to read it back, run: workbench import {folder}")
         return
     with store.facts(where, view) as frame:
         rows = frame.collect("polars").to_native()

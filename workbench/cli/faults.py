@@ -6,7 +6,13 @@ import click
 
 from workbench import formats
 from workbench.cli.examples import examples
-from workbench.cli.options import open_store, output_options, store_option, talk, where_option
+from workbench.cli.options import (
+    open_store,
+    output_options,
+    print_message,
+    store_option,
+    where_option,
+)
 from workbench.slice import Slice
 
 
@@ -46,6 +52,6 @@ def faults(
     )
     if rows.height:
         faults_text = formats.counted(rows.height, "fault")
-        talk(f"{faults_text}; each row names the numbers that contradict each other")
+        print_message(f"{faults_text}; each row names the numbers that contradict each other")
         ctx.exit(1 if check else 0)
-    talk("no faults: the token counts of every call agree")
+    print_message("no faults: the token counts of every call agree")

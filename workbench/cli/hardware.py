@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from workbench.cli.examples import examples
-from workbench.cli.options import open_store, output_options, store_option, talk
+from workbench.cli.options import open_store, output_options, print_message, store_option
 
 _KINDS = ("models", "accelerators", "grids", "latencies")
 
@@ -70,14 +70,14 @@ def add(file: Path, store_path: str | None) -> None:
 
     rows = read(file)
     added = reference.add(open_store(store_path, create=True).lease(), rows)
-    talk(", ".join(f"{n:,} {name}" for name, n in added.items()) + " written")
+    print_message(", ".join(f"{n:,} {name}" for name, n in added.items()) + " written")
     if rows.latencies:
-        talk(
+        print_message(
             "latency laws were not written: the store has no table for them; give the file to the"
             " analysis as its option reference"
         )
     if any(row.head_dim or row.d_ff or row.vocab_size for row in rows.models):
-        talk(
+        print_message(
             "head_dim, d_ff and vocab_size were not written: the table models has no such columns;"
             " if an analysis needs them, give it the file as its option reference"
         )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from workbench.cli.examples import examples
-from workbench.cli.options import open_store, output_options, settings, store_option, talk
+from workbench.cli.options import open_store, output_options, print_message, settings, store_option
 
 if TYPE_CHECKING:
     from workbench.cli.import_report import ImportOutcome
@@ -165,8 +165,8 @@ def import_(
     full = output is not None or (format_ or settings().format) == "json"
     emit(document(outcomes, store.path if store else None, full=full), format_, output)
     for line in remarks(outcomes):
-        talk(line)
-    talk(conclusion(outcomes, allow_partial=allow_partial))
+        print_message(line)
+    print_message(conclusion(outcomes, allow_partial=allow_partial))
     ctx.exit(exit_status(outcomes, allow_partial=allow_partial))
 
 

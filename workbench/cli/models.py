@@ -7,7 +7,13 @@ from typing import TYPE_CHECKING
 import click
 
 from workbench.cli.examples import examples
-from workbench.cli.options import open_store, output_options, store_option, talk, where_option
+from workbench.cli.options import (
+    open_store,
+    output_options,
+    print_message,
+    store_option,
+    where_option,
+)
 from workbench.slice import Slice
 
 if TYPE_CHECKING:
@@ -74,7 +80,7 @@ def add(file: Path, store_path: str | None) -> None:
 
     rows = read_aliases(file)
     renamed, moved = open_store(store_path, create=True).add_aliases(rows)
-    talk(
+    print_message(
         f"aliases read: {len(rows):,}; configurations whose model changed: {renamed:,};"
         f" traces whose cost changed: {moved:,}"
     )

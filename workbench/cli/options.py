@@ -149,17 +149,17 @@ def open_store(
     )
 
 
-def talk(text: str) -> None:
+def print_message(text: str) -> None:
     """Print a message to stderr, with control characters escaped."""
     from workbench.safe import safe
 
     click.echo(safe(text, lines=True), err=True)
 
 
-def talk_of_unmatched(store: "Store", where: "Slice") -> None:
+def print_unmatched(store: "Store", where: "Slice") -> None:
     """Print the names in a filter that match nothing in the store, with the nearest ones."""
     for sentence in store.unmatched(where):
-        talk(f"note: {sentence}")
+        print_message(f"note: {sentence}")
 
 
 def is_terminal() -> bool:

@@ -21,7 +21,7 @@ import polars as pl
 
 from workbench import __version__
 from workbench.analysis.core.result import plain
-from workbench.cli.options import is_excel_safe, is_terminal, settings, talk
+from workbench.cli.options import is_excel_safe, is_terminal, print_message, settings
 from workbench.cli.tables import lines, markdown
 from workbench.errors import WorkbenchError
 from workbench.schema import Column, columns_by_name
@@ -164,13 +164,13 @@ def emit(document: Document, format_: str | None = None, output: Path | None = N
     """Print a document, or write it to a file; notes and dropped rows go to stderr."""
     if output is not None:
         write_file(document, output)
-        talk(f"wrote {output}")
+        print_message(f"wrote {output}")
     else:
         _print(document, format_ or settings().format)
     for reason, n in document.dropped.items():
-        talk(f"left out: {n:,} {reason}")
+        print_message(f"left out: {n:,} {reason}")
     for note in document.notes:
-        talk(f"note: {note}")
+        print_message(f"note: {note}")
 
 
 def _print(document: Document, format_: str) -> None:
@@ -180,7 +180,9 @@ def _print(document: Document, format_: str) -> None:
         text = _csv(document.frame)
         sys.stdout.write(_shown(text) if is_terminal() else text)
         for name in document.more:
-            talk(f"note: CSV has room for one table only; for {name} as well, use --format json")
+            print_message(
+                f"note: CSV has room for one table only; for {name} as well, use --format json"
+            )
     else:
         _print_tables(document, as_markdown=format_ == "md")
     sys.stdout.flush()

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING
 
-from workbench.cli.options import talk
+from workbench.cli.options import print_message
 
 if TYPE_CHECKING:
     from workbench.cli.progress import Bar
@@ -49,7 +49,7 @@ class PilotPrompt:
         if not budgets_of(self._work.plan) and not self.limits:
             return
         for warning in estimate_of(self._store, self._work, self.limits).warnings:
-            talk(f"note: {warning}")
+            print_message(f"note: {warning}")
 
     def pilot(self, bar: "Bar", ingest: Callable[[], Awaitable[None]]) -> "Pilot | None":
         """Make the pilot, if one was typed; `ingest` imports its spool into the store."""
@@ -69,17 +69,17 @@ class PilotPrompt:
         )
         with bar.suspended():
             missing = estimates.count_text(preflight.missing)
-            talk(f"the pilot is finished; {missing} attempts are left:")
+            print_message(f"the pilot is finished; {missing} attempts are left:")
             estimates.show(preflight, on_stderr=True)
             if self._yes:
                 return True
             if not sys.stdin.isatty():
-                talk(
+                print_message(
                     "stopped after the pilot: stdin is no terminal, so you cannot be asked; to"
                     " run the rest, give the same command with --yes"
                 )
                 return False
-            talk("continue? [y/N] ")
+            print_message("continue? [y/N] ")
             return (await _read_line()).strip().lower() in {"y", "yes"}
 
 

@@ -6,7 +6,7 @@ import click
 
 from workbench import formats
 from workbench.cli.examples import examples
-from workbench.cli.options import open_store, output_options, store_option, talk
+from workbench.cli.options import open_store, output_options, print_message, store_option
 
 
 @click.group(
@@ -63,7 +63,7 @@ def add(file: Path, store_path: str | None) -> None:
 
     rows = list(read_sheet(file))
     new, moved = open_store(store_path, create=True).add_prices(rows)
-    talk(
+    print_message(
         f"{formats.counted(len(rows), 'row')} read, {new:,} new;"
         f" the cost of {formats.counted(moved, 'trace')} changed"
     )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
-from workbench.cli.options import talk
+from workbench.cli.options import print_message
 from workbench.formats import UNKNOWN, clock, count, decimal, usd
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ class Bar:
             )
         elif time.monotonic() - self.last_log_at >= LOG_EVERY_S:
             self.last_log_at = time.monotonic()
-            talk(with_trouble(p))
+            print_message(with_trouble(p))
 
     @contextlib.contextmanager
     def suspended(self) -> Iterator[None]:

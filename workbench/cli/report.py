@@ -13,9 +13,9 @@ from workbench.cli.examples import examples
 from workbench.cli.options import (
     by_option,
     open_store,
+    print_message,
+    print_unmatched,
     store_option,
-    talk,
-    talk_of_unmatched,
     where_option,
 )
 from workbench.errors import AnalysisError
@@ -101,11 +101,11 @@ def report(
     suffix = output.suffix.lower() if output is not None else ".md"
     try:
         with warnings.catch_warnings(record=True) as renamed:
-            wanted = reports.chosen(names, families, all_=all_)
+            wanted = reports.select_analyses(names, families, all_=all_)
         for warning in renamed:
-            talk(str(warning.message))
+            print_message(str(warning.message))
         store = open_store(store_path)
-        talk_of_unmatched(store, where)
+        print_unmatched(store, where)
         document = reports.make(
             store,
             wanted,
@@ -117,7 +117,7 @@ def report(
             now=dt.datetime.now(dt.UTC),
             draw=suffix == ".html",
             most=rows,
-            told=_progress_printer(),
+            on_progress=_progress_printer(),
         )
     except AnalysisError as error:
         raise click.UsageError(str(error)) from error
@@ -127,10 +127,10 @@ def report(
         with replacing(output) as path:
             reports.save(document, path)
         n, without = len(document.answers), len(document.unanswered)
-        talk(f"wrote {output}: {n} answers, {without} analyses without an answer")
+        print_message(f"wrote {output}: {n} answers, {without} analyses without an answer")
     failed = [f.declared.name for f in document.unanswered if f.failed]
     if failed:
-        talk(f"failed: {', '.join(failed)}; the report gives the reasons")
+        print_message(f"failed: {', '.join(failed)}; the report gives the reasons")
     ctx.exit(1 if failed else 0)
 
 
@@ -160,6 +160,6 @@ def _progress_printer() -> Callable[[int, int, str], None]:
         if is_terminal:
             click.echo(f"\r\x1b[K{f'{done + 1}/{n}  {name}' if name else ''}", nl=False, err=True)
         elif name:
-            talk(f"{done + 1}/{n}  {name}")
+            print_message(f"{done + 1}/{n}  {name}")
 
     return show

@@ -12,9 +12,9 @@ from workbench.cli.options import (
     amount,
     open_store,
     output_options,
+    print_message,
     settings,
     store_option,
-    talk,
 )
 from workbench.errors import ConfigError
 
@@ -199,19 +199,19 @@ def _print_state(store: "Store", run_id: str) -> None:
     for state in live_runs(store.spool_dir):
         if state.run_id != run_id:
             continue
-        talk(with_trouble(state))
+        print_message(with_trouble(state))
         for c in state.configurations:
-            talk(
+            print_message(
                 f"  {c.configuration}: {c.before + c.done:,} of {c.planned:,},"
                 f" {c.in_flight} in flight, {c.failed} failed"
             )
         for a in state.attempts[:20]:
-            talk(
+            print_message(
                 f"  {a.task}/{a.item} trial {a.trial} {a.configuration}:"
                 f" {a.elapsed_s:.1f} s, {a.n_calls} calls"
             )
         if state.in_flight > 20:
-            talk(f"  and {state.in_flight - 20} more in flight")
+            print_message(f"  and {state.in_flight - 20} more in flight")
 
 
 def _send(store_path: str | None, run: str, command: "AnyCommand") -> None:
@@ -222,7 +222,7 @@ def _send(store_path: str | None, run: str, command: "AnyCommand") -> None:
     state = protocol.find(store.spool_dir, run)
     reply = protocol.send(store.spool_dir, state.run_id, command)
     status = "" if reply.status == "done" else f"{reply.status}: "
-    talk(f"{state.run_id}: {status}{reply.said}")
+    print_message(f"{state.run_id}: {status}{reply.said}")
     if reply.status != "done":
         click.get_current_context().exit(1)
 
@@ -395,14 +395,16 @@ def watch(run: str, store_path: str | None) -> None:
         is_live = protocol.is_live(folder)  # read first: the last state is written before the end
         state = protocol.state_of(store.spool_dir, run_id)
         if state is None:  # a later collection removed the folder of this run
-            talk(f"{run_id} has ended; for its result: workbench runs")
+            print_message(f"{run_id} has ended; for its result: workbench runs")
             return
         click.echo(_watched(state))
         if state.ended or not is_live:
             break
         time.sleep(WATCH_EVERY_S)
     if not state.ended:
-        talk(f"the process of {run_id} has gone; to continue it, run the same collect command")
+        print_message(
+            f"the process of {run_id} has gone; to continue it, run the same collect command"
+        )
     click.get_current_context().exit(0 if state.status == "done" else 1)
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from workbench import datasets
-from workbench.cli.options import talk
+from workbench.cli.options import print_message
 from workbench.cli.output import Document, emit
 from workbench.cli.tables import frame_of
 from workbench.datasets.loading import FindScorer
@@ -132,9 +132,11 @@ def _show(
     )
     emit(document, format_, output)
     for fault in loaded.faults:
-        talk(f"problem: {fault}")
+        print_message(f"problem: {fault}")
     if loaded.n_faults > len(loaded.faults):
-        talk(f"problem: {loaded.n_faults - len(loaded.faults):,} more problems are not listed")
+        print_message(
+            f"problem: {loaded.n_faults - len(loaded.faults):,} more problems are not listed"
+        )
     return not loaded.faults
 
 

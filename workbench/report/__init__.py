@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from workbench.report.answers import of
-    from workbench.report.builder import USUAL, chosen, make
+    from workbench.report.builder import USUAL, make, select_analyses
     from workbench.report.contents import Answered, Looked, Report, Unanswered
     from workbench.report.latex import as_latex
     from workbench.report.markdown import as_markdown
@@ -26,10 +26,10 @@ __all__ = [
     "as_html",
     "as_latex",
     "as_markdown",
-    "chosen",
     "make",
     "of",
     "save",
+    "select_analyses",
     "written",
 ]
 
@@ -38,7 +38,7 @@ _HOMES = {
     "save": "saving",
     "written": "saving",
     "USUAL": "builder",
-    "chosen": "builder",
+    "select_analyses": "builder",
     "make": "builder",
     "of": "answers",
     "Answered": "contents",

@@ -37,7 +37,7 @@ Options = Mapping[str, Mapping[str, Any]]
 OnProgress = Callable[[int, int, str], None]  # (analyses finished, of how many, name of the next)
 
 
-def chosen(
+def select_analyses(
     names: Sequence[str] = (), families: Sequence[str] = (), *, all_: bool = False
 ) -> list[str]:
     """Select the analyses of a report, in reading order: by name, by family, or the default ones.
@@ -87,13 +87,13 @@ def make(
     now: dt.datetime | None = None,
     draw: bool = True,
     most: int = 40,
-    told: OnProgress | None = None,
+    on_progress: OnProgress | None = None,
 ) -> Report:
     """Run analyses on a store and make a report of their results.
 
     Args:
         store: the store.
-        names: the analyses; () takes the default ones. `chosen` lists families, or all.
+        names: the analyses; () takes the default ones. `select_analyses` lists families, or all.
         where: filter of the traces.
         by: the columns that name a group.
         options: options by analysis name; under "" those for every analysis that has them.
@@ -102,7 +102,7 @@ def make(
         now: time of the report; the present if None.
         draw: whether to draw charts; only HTML shows them.
         most: rows of a table, at most.
-        told: called with (analyses finished, of how many, name of the next) before each one.
+        on_progress: called with (analyses finished, of how many, name of the next) before each one.
 
     Raises:
         AnalysisError: an unknown name or option, or a value out of bounds. Later errors of single
@@ -111,20 +111,20 @@ def make(
     now = now or dt.datetime.now(dt.UTC)
     where = Slice.of(where, now=now)
     keys = (by,) if isinstance(by, str) else tuple(by)
-    wanted = [analysis.get(name) for name in dict.fromkeys(names or chosen())]
+    wanted = [analysis.get(name) for name in dict.fromkeys(names or select_analyses())]
     _check_names(options or {}, wanted)
     parsed = [_options(declared, options or {}) for declared in wanted]
     before = store.stamp()
     looked = look(store, where)
     answers: list[Answered | Unanswered] = []
     for n, (declared, values) in enumerate(zip(wanted, parsed, strict=True)):
-        if told is not None:
-            told(n, len(wanted), declared.name)
+        if on_progress is not None:
+            on_progress(n, len(wanted), declared.name)
         answers.append(
             _run(store, declared, where=where, by=keys, options=values, seed=seed, draw=draw)
         )
-    if told is not None:
-        told(len(wanted), len(wanted), "")
+    if on_progress is not None:
+        on_progress(len(wanted), len(wanted), "")
     return Report(
         title or f"What it cost and what it achieved: {store.path.stem}",
         looked,
