@@ -127,6 +127,9 @@ def test_what_a_retry_carries_over_is_one_attempt(
     )
     assert store.sql("SELECT count(*) AS n FROM traces ANTI JOIN runs USING (run_id)")["n"][0] == 0
     assert any("carried over" in note for note in notes)
+    first = "SELECT run_id FROM runs ORDER BY started_at, run_id LIMIT 1"
+    carried = store.sql(f"SELECT count(*) AS n FROM traces WHERE run_id = ({first})")["n"][0]
+    assert carried == 2, "the answer of the first log is its own, in whichever log it came first"
 
 
 @pytest.mark.parametrize("order", [(0, 1), (1, 0)], ids=str)

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 
 import duckdb
 
-from workbench import prices, schema
+from workbench import formats, prices, schema
 from workbench.records import NOT_RUN, AnyRecord, Price
 from workbench.spool import FINAL_ERRORS
 from workbench.store import aliases, configurations, sessions, views
@@ -184,7 +184,7 @@ def _insert_traces(
     if known:
         known -= sessions.remove_grown(connection, new["traces"], _PARTS, report.notes)
         known -= _remove_superseded(connection, new["traces"])
-        _note_carried_over(connection, new["traces"], report)
+        _settle_carried_over(connection, new["traces"], report)
     report.count("traces", offered, offered - known)
     if known == offered:
         for table in ("calls", *_PARTS, "contents"):
@@ -229,18 +229,31 @@ def _replace_in_series(connection: duckdb.DuckDBPyConnection, traces: str) -> No
     _mark_replaced(connection, [row[0] for row in again])
 
 
-def _note_carried_over(
+def _settle_carried_over(
     connection: duckdb.DuckDBPyConnection, traces: str, report: IngestReport
 ) -> None:
-    elsewhere = _count(
-        connection, f"{traces} n JOIN traces old USING (trace_id) WHERE old.run_id <> n.run_id"
+    """Give an attempt that stands in two logs to the run that began first, whichever came first."""
+    connection.execute(
+        f"""CREATE OR REPLACE TEMP TABLE carried_over AS
+        SELECT trace_id, n.run_id, (coalesce(theirs.started_at, 'infinity'), n.run_id)
+          < (coalesce(mine.started_at, 'infinity'), old.run_id) AS is_earlier
+        FROM {traces} n JOIN traces old USING (trace_id)
+        LEFT JOIN runs mine ON mine.run_id = old.run_id
+        LEFT JOIN runs theirs ON theirs.run_id = n.run_id
+        WHERE old.run_id <> n.run_id"""
     )
-    if elsewhere:
-        report.notes.append(
-            f"{elsewhere:,} attempts are in the store from another log, "
-            "which they were carried over"
-            " from or to: each is one attempt"
+    n_known = _count(connection, "carried_over")
+    if not n_known:
+        return
+    for table in ("traces", "calls"):
+        connection.execute(
+            f"UPDATE {table} SET run_id = c.run_id FROM carried_over c "
+            f"WHERE c.trace_id = {table}.trace_id AND c.is_earlier"
         )
+    attempts = formats.counted(n_known, "attempt")
+    report.notes.append(
+        f"{attempts} carried over from or to another log: counted once, for the run that began first"
+    )
 
 
 def _replace_tries(connection: duckdb.DuckDBPyConnection, new: Relations) -> list[str]:
