@@ -252,7 +252,8 @@ def _settle_carried_over(
         )
     attempts = formats.counted(n_known, "attempt")
     report.notes.append(
-        f"{attempts} carried over from or to another log: counted once, for the run that began first"
+        f"{attempts} carried over from or to another log: counted once, for the run that began"
+        " first"
     )
 
 
