@@ -40,10 +40,10 @@ class Aliases:
         alias = self.find(provider, model)
         if alias is None:
             return ()
-        found = prices.rows_for(alias.price_provider, alias.price_model)
+        price_rows = prices.rows_for(alias.price_provider, alias.price_model)
         sheet = f"{_SHEET}{alias.sheet}"
         given = {"model": model, "provider": provider, "sheet": sheet, "price_id": ""}
-        return tuple(msgspec.structs.replace(row, **given) for row in found)
+        return tuple(msgspec.structs.replace(row, **given) for row in price_rows)
 
 
 def known(connection: duckdb.DuckDBPyConnection) -> Aliases:
@@ -51,8 +51,8 @@ def known(connection: duckdb.DuckDBPyConnection) -> Aliases:
     rows = connection.execute(
         "SELECT model, provider, canonical_model, priced_as, sheet FROM model_aliases ORDER BY ALL"
     ).fetchall()
-    found = [Alias(*row) for row in rows]
-    return Aliases({alias.key: alias for alias in found})
+    aliases = [Alias(*row) for row in rows]
+    return Aliases({alias.key: alias for alias in aliases})
 
 
 def add(connection: duckdb.DuckDBPyConnection, rows: Iterable[Alias]) -> None:

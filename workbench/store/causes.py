@@ -55,8 +55,8 @@ def holder(path: Path) -> str | None:
     try:
         file = os.open(path, os.O_RDONLY)
     except OSError as error:
-        held = getattr(error, "winerror", None) == _WINDOWS_SHARING
-        return "another process" if held else None
+        is_locked = getattr(error, "winerror", None) == _WINDOWS_SHARING
+        return "another process" if is_locked else None
     try:
         return _locked_by(file) if _LOCKS else None
     finally:
@@ -65,11 +65,9 @@ def holder(path: Path) -> str | None:
 
 def _locked_by(file: int) -> str | None:
     write, begin = fcntl.F_WRLCK, os.SEEK_SET
-    asked = (write, begin, 0, 0, 0) if _IS_LINUX else (0, 0, 0, write, begin)
+    lock = (write, begin, 0, 0, 0) if _IS_LINUX else (0, 0, 0, write, begin)
     with contextlib.suppress(OSError):  # a file system without locks
-        answer = struct.unpack(
-            _FLOCK, fcntl.fcntl(file, fcntl.F_GETLK, struct.pack(_FLOCK, *asked))
-        )
+        answer = struct.unpack(_FLOCK, fcntl.fcntl(file, fcntl.F_GETLK, struct.pack(_FLOCK, *lock)))
         kind, process = (answer[0], answer[4]) if _IS_LINUX else (answer[3], answer[2])
         if kind != fcntl.F_UNLCK:
             return _process(process)
@@ -175,24 +173,24 @@ def _numbers(version: str) -> tuple[int, ...]:
 
 def use_failed(path: Path, error: duckdb.Error, *, writing: bool) -> StoreError | None:
     """Return why an open store could not be read or written; None if the statement is at fault."""
-    said = first_line(error)
+    message = first_line(error)
     if not path.exists():
         return StoreMissing(
-            f"{path} is gone: it was deleted or moved, or its disk is lost ({said})"
+            f"{path} is gone: it was deleted or moved, or its disk is lost ({message})"
         )
     if is_damage(error) or isinstance(error, duckdb.IOException | duckdb.TransactionException):
         if writing and (refused := refusal(path.parent)):
-            return StoreUnwritable(f"cannot write {path}: {reason(refused)} ({said})")
+            return StoreUnwritable(f"cannot write {path}: {reason(refused)} ({message})")
         if is_damage(error):
-            return StoreError(f"{path} is damaged: {said}; {REPAIR}")
+            return StoreError(f"{path} is damaged: {message}; {REPAIR}")
     if isinstance(error, duckdb.IOException):
-        return StoreError(f"reading or writing failed: {said}")
+        return StoreError(f"reading or writing failed: {message}")
     if writing and isinstance(error, duckdb.TransactionException):
         # Nobody else writes meanwhile, so nothing contradicts: the disk has refused. What was
         # written of it is taken back by now, so that a full disk has room again.
         free = shutil.disk_usage(path.parent).free
         return StoreUnwritable(
-            f"cannot write {path}: {said}; nothing was changed; "
+            f"cannot write {path}: {message}; nothing was changed; "
             f"its disk has {free / 1e6:,.0f} MB free:"
             " if that is little, make room; then run the same command again"
         )
@@ -241,7 +239,7 @@ def reason(error: OSError, other: str = "another --store") -> str:
         error: of the operating system.
         other: what may be named in place of what was refused.
     """
-    said = error.strerror or str(error)
+    message = error.strerror or str(error)
     if error.errno in _ADVICE:
         return _ADVICE[error.errno].format(other=other)
-    return said[:1].lower() + said[1:]
+    return message[:1].lower() + message[1:]

@@ -50,32 +50,32 @@ def checks(store: Store, *, quick: bool = False) -> list[Check]:
     return [*read, *of_relations(store), *_of_spool(store)]
 
 
-def of_reading(found: reading.Reading) -> list[Check]:
+def of_reading(result: reading.Reading) -> list[Check]:
     """Say what a reading of the whole store means."""
     return [
         Check(
             "columns that cannot be read",
-            len(found.faults),
+            len(result.faults),
             True,
-            f"damaged are {listed(list(found.faults))}; {causes.REPAIR}",
+            f"damaged are {listed(list(result.faults))}; {causes.REPAIR}",
         ),
         Check(
             "tables and columns that are missing",
-            len(found.missing),
+            len(result.missing),
             True,
-            f"there should be {listed(found.missing)}; {causes.REPAIR}",
+            f"there should be {listed(result.missing)}; {causes.REPAIR}",
         ),
         Check(
             "views that ask something else than workbench does",
-            len(found.altered),
+            len(result.altered),
             True,
-            f"figures from {listed(found.altered)} are somebody else's; {causes.REPAIR}",
+            f"figures from {listed(result.altered)} are somebody else's; {causes.REPAIR}",
         ),
         Check(
             "schemas, tables, views and functions that are not workbench's",
-            len(found.foreign),
+            len(result.foreign),
             False,
-            f"merge and export pass over {listed(found.foreign)}",
+            f"merge and export pass over {listed(result.foreign)}",
         ),
     ]
 
@@ -145,8 +145,8 @@ def _of_spool(store: Store) -> list[Check]:
     replies = _files(store.spool_dir / spool.ARRIVED, "*.jsonl")
     notes = _files(store.spool_dir / spool.BATCHES, "*.json")
     quarantine = store.spool_dir / "quarantine"
-    kept = [path.read_bytes() for path in _files(quarantine, "*")]
-    lines = [*kept, *(line.data for line in bad)]
+    quarantined = [path.read_bytes() for path in _files(quarantine, "*")]
+    lines = [*quarantined, *(line.data for line in bad)]
     n_torn = sum(spool.is_torn(line) for line in lines)
     look = f"look at them in {quarantine}, then delete them"
     return [

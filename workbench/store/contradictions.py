@@ -80,19 +80,24 @@ def find(connection: duckdb.DuckDBPyConnection, new: Relations) -> list[Found]:
     connection.execute(
         f"CREATE OR REPLACE TEMP TABLE {_against('prices')} AS SELECT price_id FROM prices LIMIT 0"
     )
-    found = [_attempts(connection, new, differing)]
-    found += [_plain(connection, table, new[table]) for table in _PLAIN if differing[table]]
+    contradictions = [_attempts(connection, new, differing)]
+    contradictions += [
+        _plain(connection, table, new[table]) for table in _PLAIN if differing[table]
+    ]
     if "prices" in new:
-        found.append(_in_force(connection, new["prices"]))
-    return [each for each in found if each.n]
+        contradictions.append(_in_force(connection, new["prices"]))
+    return [each for each in contradictions if each.n]
 
 
 def settle(
-    connection: duckdb.DuckDBPyConnection, new: Relations, found: list[Found], prefer: Prefer
+    connection: duckdb.DuckDBPyConnection,
+    new: Relations,
+    contradictions: list[Found],
+    prefer: Prefer,
 ) -> dict[str, str]:
     """Decide contradictions for one side; returns the relations to write, without rejected rows."""
-    left = dict(new)
-    for each in found:
+    accepted = dict(new)
+    for each in contradictions:
         table, against = each.table, _against(each.table)
         if table == "traces":
             if prefer == "theirs":
@@ -107,8 +112,8 @@ def settle(
                     f"DELETE FROM prices WHERE price_id IN (SELECT price_id FROM {against})"
                 )
             else:
-                left["prices"] = (
-                    f"(FROM {left['prices']} "
+                accepted["prices"] = (
+                    f"(FROM {accepted['prices']} "
                     f"WHERE price_id NOT IN (SELECT other_id FROM {against}))"
                 )
         elif prefer == "theirs":
@@ -119,11 +124,11 @@ def settle(
                 f" WHERE {same(table, table, 'n')} AND {same(table, table, 'd')}"
             )
         else:
-            left[table] = (
-                f"(FROM {left[table]} n "
+            accepted[table] = (
+                f"(FROM {accepted[table]} n "
                 f"WHERE NOT EXISTS (FROM {against} d WHERE {same(table, 'n', 'd')}))"
             )
-    return left
+    return accepted
 
 
 def complete(connection: duckdb.DuckDBPyConnection, new: Relations, report: IngestReport) -> None:
@@ -273,11 +278,12 @@ def _partial(table: str, elsewhere: str, side: str) -> str:
 def _plain(connection: duckdb.DuckDBPyConnection, table: str, relation: str) -> Found:
     """Compare rows that are not part of an attempt, or are told apart from it: scores."""
     key = TABLES[table].key
-    told = ", ".join(f"o.{name}" for name in key)
+    key_columns = ", ".join(f"o.{name}" for name in key)
     apart = f"ANTI JOIN {_against('traces')} USING (trace_id)" if table == "scores" else ""
     connection.execute(
         f"""CREATE OR REPLACE TEMP TABLE {_against(table)} AS FROM (
-        SELECT {told}, {differences.named(table)} AS what {differences.pairs(table, relation)})
+        SELECT {key_columns}, {differences.named(table)} AS what
+        {differences.pairs(table, relation)})
         {apart} WHERE what <> ''"""
     )
     return _listed(connection, table, f"concat_ws(' ', {', '.join(key)})")

@@ -196,10 +196,10 @@ def _is_part(folder: Path) -> bool:
 
 def refusal(path: Path, wanted: str | None) -> str | None:
     """Return a message if a source belongs to another store than the repaired one; else None."""
-    found = store_id(path)
-    if wanted is None or found is None or found == wanted:
+    source_id = store_id(path)
+    if wanted is None or source_id is None or source_id == wanted:
         return None
     return (
-        f"{path} is of another store (id {found[:8]}, not {wanted[:8]}); nothing of it was taken."
-        " To add it all the same: workbench import it into the copy"
+        f"{path} is of another store (id {source_id[:8]}, not {wanted[:8]}); nothing of it was"
+        " taken. To add it all the same: workbench import it into the copy"
     )

@@ -298,9 +298,9 @@ def _turnstile(
         yield
 
 
-def _holder(said: bytes, path: Path) -> str:
+def _holder(note: bytes, path: Path) -> str:
     """Name the writer that closed a turnstile: its process, and its store where that is another."""
-    process, _, store_id = said.decode("ascii", "replace").partition(" ")
+    process, _, store_id = note.decode("ascii", "replace").partition(" ")
     if not process.isdecimal():
         return "another workbench"
     owner = spool.owner(spool.folder_of(path))
@@ -489,9 +489,9 @@ def _connect(
             try:
                 return _opened(path, read_only=read_only, reach=reach)
             except (duckdb.IOException, *_CONFLICT) as error:
-                held = _held_by(path, error)
-                unseen = 0 if held else unseen + 1
-                if not held and (fault := _fault(path, error, unseen, read_only=read_only)):
+                holder = _held_by(path, error)
+                unseen = 0 if holder else unseen + 1
+                if not holder and (fault := _fault(path, error, unseen, read_only=read_only)):
                     raise fault from error
                 # Writers that take turns have closed the turnstile, so that only a stranger keeps a
                 # reader out.
@@ -499,10 +499,10 @@ def _connect(
                 if turns:  # whoever is left when they are gone gets time of its own
                     stranger = _Wait(cancel)
                 if wait.over(WAIT_S) or (not turns and stranger.over(STRANGER_S)):
-                    if held is None:  # a slow machine counts fewer failures than it waits seconds
+                    if holder is None:  # a slow machine counts fewer failures than it waits seconds
                         raise causes.opening_failed(path, error) from error
-                    raise StoreLocked(_refused(path, held, error, read_only=read_only)) from error
-                wait.name(path, held or _UNKNOWN, aloud=turns)
+                    raise StoreLocked(_refused(path, holder, error, read_only=read_only)) from error
+                wait.name(path, holder or _UNKNOWN, aloud=turns)
             except duckdb.Error as error:
                 raise causes.opening_failed(path, error) from error
             time.sleep(pause)
@@ -602,10 +602,10 @@ def _close(path: Path, connection: duckdb.DuckDBPyConnection, *, shared: bool) -
 
 def _less(counts: dict[Path, int], path: Path) -> int:
     """Count one less; returns how many are left."""
-    left = counts.pop(path) - 1
-    if left:
-        counts[path] = left
-    return left
+    n_left = counts.pop(path) - 1
+    if n_left:
+        counts[path] = n_left
+    return n_left
 
 
 def _spill_folder(path: Path) -> str:
@@ -650,9 +650,9 @@ def _fault(path: Path, error: duckdb.Error, unseen: int, *, read_only: bool) -> 
     return known
 
 
-def _refused(path: Path, held: str | None, error: duckdb.Error, *, read_only: bool) -> str:
+def _refused(path: Path, holder: str | None, error: duckdb.Error, *, read_only: bool) -> str:
     """Say who has the file, in which way as far as that is known, and what to do."""
-    where = f"{path} is held by {held or _UNKNOWN}"
+    where = f"{path} is held by {holder or _UNKNOWN}"
     if isinstance(error, _CONFLICT):
         mine = "read-only" if read_only else "for writing"
         return (

@@ -114,10 +114,10 @@ def note(
     """
     key = schema.TABLES[table].key
     on_trace = is_part(table)
-    told = tuple(dict.fromkeys((*key, *(("trace_id",) if on_trace else ()))))
+    key_columns = tuple(dict.fromkeys((*key, *(("trace_id",) if on_trace else ()))))
     among = AMONG if on_trace or table == "traces" else ""
-    chosen = f"{', '.join(told)}, hash({', '.join(values(table)) or 'true'}) AS hashed"
-    both = ", ".join(f"coalesce(o.{name}, n.{name}) AS {name}" for name in told)
+    chosen = f"{', '.join(key_columns)}, hash({', '.join(values(table)) or 'true'}) AS hashed"
+    both = ", ".join(f"coalesce(o.{name}, n.{name}) AS {name}" for name in key_columns)
     connection.execute(
         f"""CREATE OR REPLACE TEMP TABLE {differ(table)} AS
         SELECT {both}, o.hashed IS NOT NULL AS here, n.hashed IS NOT NULL AS there

@@ -102,11 +102,11 @@ def verify(folder: Path) -> Manifest:
             f"{folder} is of the format {manifest.format!r}, {_FORMAT!r} is known; "
             "upgrade workbench"
         )
-    found = faults(folder, manifest)
-    if found:
+    problems = faults(folder, manifest)
+    if problems:
         raise ImportFormatError(
             f"{folder} is not the whole export that its {MANIFEST} describes: "
-            f"{'; '.join(found)}; {insist}"
+            f"{'; '.join(problems)}; {insist}"
         )
     return manifest
 

@@ -254,13 +254,13 @@ def _messages(traces: Sequence[r.Trace]) -> tuple[pl.DataFrame, pl.DataFrame]:
     ids: list[str] = []
     known: dict[str, str] = {}
     for _, message in pairs:
-        found = known.get(message.text)
-        if found is None:
+        content_id = known.get(message.text)
+        if content_id is None:
             data = message.text.encode("utf-8", "backslashreplace")
-            found = text_id(data)
-            known[message.text] = found
-            contents[found] = (len(data), data.decode())
-        ids.append(found)
+            content_id = text_id(data)
+            known[message.text] = content_id
+            contents[content_id] = (len(data), data.decode())
+        ids.append(content_id)
     frame = _parts(
         "messages",
         traces,

@@ -77,8 +77,8 @@ def _names(connection: duckdb.DuckDBPyConnection, query: str) -> set[str]:
 
 def has_our_views(connection: duckdb.DuckDBPyConnection) -> bool:
     """Whether each view of the file in use is, word for word, ours."""
-    found = _texts(connection)
-    return set(VIEWS) <= set(found) and _digest({n: found[n] for n in VIEWS}) == _expected()
+    texts = _texts(connection)
+    return set(VIEWS) <= set(texts) and _digest({n: texts[n] for n in VIEWS}) == _expected()
 
 
 def _texts(connection: duckdb.DuckDBPyConnection) -> dict[str, str]:
@@ -91,7 +91,7 @@ def _texts(connection: duckdb.DuckDBPyConnection) -> dict[str, str]:
 
 def ordered(text: str) -> str:
     """Order the columns that a view leaves out: the engine writes an EXCLUDE down in any order."""
-    return _EXCLUDED.sub(lambda found: " ".join(sorted(found[1].split(", "))), text)
+    return _EXCLUDED.sub(lambda match: " ".join(sorted(match[1].split(", "))), text)
 
 
 def _digest(texts: Mapping[str, str]) -> str:
@@ -113,14 +113,16 @@ def expected_texts() -> Mapping[str, str]:
 def _expected() -> str:
     """Give the digest of our views, kept in the user's cache."""
     made_of = content_id([schema.ddl(t) for t in schema.TABLES.values()], [*map(view_query, VIEWS)])
-    kept = config.cache_dir() / f"views-{made_of}-duckdb-{duckdb.__version__}"
+    cache_file = config.cache_dir() / f"views-{made_of}-duckdb-{duckdb.__version__}"
     with contextlib.suppress(OSError, AttributeError):  # not a POSIX system: made each time
-        if kept.stat().st_uid == os.getuid() and (found := kept.read_text(encoding="ascii")):
+        if cache_file.stat().st_uid == os.getuid() and (
+            found := cache_file.read_text(encoding="ascii")
+        ):
             return found
     digest = _digest(expected_texts())
     with contextlib.suppress(OSError):
-        private.make_folder(kept.parent)
-        part = kept.with_name(f"{kept.name}.{os.getpid()}")
+        private.make_folder(cache_file.parent)
+        part = cache_file.with_name(f"{cache_file.name}.{os.getpid()}")
         private.write_text(part, digest)
-        part.replace(kept)
+        part.replace(cache_file)
     return digest

@@ -102,31 +102,31 @@ def prepare(path: Path, cancel: database.Cancel | None = None, *, new_id: str | 
     Returns:
         The store's id.
     """
-    found, reach = 0, database.NOTHING
+    current, reach = 0, database.NOTHING
     if path.exists() and not causes.is_empty(path):
         with database.reading(path, cancel) as connection:
-            found = version(connection, path)
+            current = version(connection, path)
             is_current = False
-            if 0 < found <= schema.VERSION:
+            if 0 < current <= schema.VERSION:
                 genuine.check_tables(connection, path)
                 is_current = _noted(connection) == _rules() and genuine.has_our_views(connection)
             store_id = database.identity(connection)
-        if found > schema.VERSION:
+        if current > schema.VERSION:
             raise StoreVersionError(
-                f"{path} has layout {found}, newer than the {schema.VERSION} known here; "
+                f"{path} has layout {current}, newer than the {schema.VERSION} known here; "
                 "upgrade workbench"
             )
-        if found == schema.VERSION and is_current and store_id is not None:
+        if current == schema.VERSION and is_current and store_id is not None:
             return store_id
-        if 0 < found < schema.VERSION:
-            reach = backups.reach(path, found)
+        if 0 < current < schema.VERSION:
+            reach = backups.reach(path, current)
     else:
         private.make_folder(path.parent)
     with database.lease(path, create=True, reach=reach) as connection:
         connection.execute(_META)
         store_id = _identify(connection, new_id)
         now = version(connection, path)  # another process may have brought it up meanwhile
-        if 0 < now < schema.VERSION and now == found:
+        if 0 < now < schema.VERSION and now == current:
             backups.take(connection, path, now)
         for number in range(now + 1, schema.VERSION + 1):
             name, step = STEPS[number]
@@ -147,9 +147,9 @@ def _identify(connection: duckdb.DuckDBPyConnection, new_id: str | None) -> str:
     known = database.identity(connection)
     if known is not None:
         return known
-    made = new_id or uuid.uuid4().hex
-    connection.execute("INSERT INTO identity (store_id) VALUES (?)", [made])
-    return made
+    store_id = new_id or uuid.uuid4().hex
+    connection.execute("INSERT INTO identity (store_id) VALUES (?)", [store_id])
+    return store_id
 
 
 def _rules() -> str:

@@ -35,9 +35,9 @@ def settle(path: Path, store_id: str) -> None:
     with contextlib.suppress(OSError):
         _take_over_old(path, folder)
         _follow(path, folder, store_id)
-    found = spool.owner(folder)
-    if found not in {None, store_id}:
-        _set_aside(folder, str(found))
+    owner = spool.owner(folder)
+    if owner not in {None, store_id}:
+        _set_aside(folder, str(owner))
     with contextlib.suppress(OSError):
         if folder.is_dir():
             spool.write_owner(folder, store_id)

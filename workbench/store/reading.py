@@ -43,27 +43,27 @@ def read_all(store: Store) -> Reading:
     Raises:
         StoreError: its catalogue cannot be read.
     """
-    found = Reading()
+    reading = Reading()
     with store.snapshot() as snapshot:
         tables = _tables(snapshot)
-        found.n_tables, found.n_columns = len(tables), sum(map(len, tables.values()))
-        found.n_blocks, found.n_bytes = _size(snapshot)
-        _compare_catalogue(snapshot, tables, found)
+        reading.n_tables, reading.n_columns = len(tables), sum(map(len, tables.values()))
+        reading.n_blocks, reading.n_bytes = _size(snapshot)
+        _compare_catalogue(snapshot, tables, reading)
     for table, columns in tables.items():
         try:
-            found.n_rows += _read(store, table, "COLUMNS(*)")
+            reading.n_rows += _read(store, table, "COLUMNS(*)")
         except StoreError as error:
-            _note(found, table, error)
+            _note(reading, table, error)
             for column, said in _faults(store, table, columns):
-                found.faults.pop(table, None)
-                found.faults[f"{table}.{column}"] = said
-    return found
+                reading.faults.pop(table, None)
+                reading.faults[f"{table}.{column}"] = said
+    return reading
 
 
-def _note(found: Reading, name: str, error: StoreError) -> None:
+def _note(reading: Reading, name: str, error: StoreError) -> None:
     if isinstance(error, _TRANSIENT):
         raise error
-    found.faults[name] = causes.first_line(error)
+    reading.faults[name] = causes.first_line(error)
 
 
 def _read(store: Store, table: str, columns: str) -> int:
@@ -126,7 +126,7 @@ def _strange(store: Store) -> list[str]:
     return frame["name"].to_list()
 
 
-def _compare_catalogue(store: Snapshot, tables: dict[str, list[str]], found: Reading) -> None:
+def _compare_catalogue(store: Snapshot, tables: dict[str, list[str]], reading: Reading) -> None:
     stored = dict(
         store.sql(
             "SELECT view_name, sql FROM duckdb_views() WHERE NOT internal "
@@ -135,13 +135,13 @@ def _compare_catalogue(store: Snapshot, tables: dict[str, list[str]], found: Rea
     )
     for table in schema.TABLES.values():
         if table.name not in tables:
-            found.missing.append(table.name)
+            reading.missing.append(table.name)
         else:
             lost = set(table.names) - set(tables[table.name])
-            found.missing += [f"{table.name}.{column}" for column in sorted(lost)]
+            reading.missing += [f"{table.name}.{column}" for column in sorted(lost)]
     known = {*schema.TABLES, *schema.VIEWS, *genuine.BOOKKEEPING}
-    found.foreign = sorted({*tables, *stored, *_strange(store)} - known)
-    found.altered = [
+    reading.foreign = sorted({*tables, *stored, *_strange(store)} - known)
+    reading.altered = [
         name
         for name, text in genuine.expected_texts().items()
         if name in stored and genuine.ordered(stored[name]) != genuine.ordered(text)

@@ -81,20 +81,20 @@ def _traces(store: Path | None, folder: Path | None, span: dict[str, Any]) -> It
     for row in _fetch(store, folder, f"FROM {{traces}} x WHERE {within}", span).iter_rows(
         named=True
     ):
-        found = {t: tuple(rows) for t, rows in parts.get(row["trace_id"], {}).items()}
-        yield _record({**row, **found}, Trace)
+        parts_of_trace = {t: tuple(rows) for t, rows in parts.get(row["trace_id"], {}).items()}
+        yield _record({**row, **parts_of_trace}, Trace)
 
 
 def _ordinals(row: dict[str, Any], mine: dict[str, list[Any]]) -> dict[str, Any]:
     """Name the call and the tool call that a row belongs to by their ordinals, as records do."""
-    found = {}
+    ordinals = {}
     for column, table in (("call_id", "calls"), ("tool_call_id", "tool_calls")):
         if row.get(column) is not None and "ordinal" in row:
             place = next(
                 (p.ordinal for p in mine[table] if getattr(p, column) == row[column]), None
             )
-            found[column.replace("_id", "_ordinal")] = place
-    return found
+            ordinals[column.replace("_id", "_ordinal")] = place
+    return ordinals
 
 
 def _record(row: dict[str, Any], kind: type[Any]) -> Any:

@@ -20,8 +20,8 @@ def read(connection: duckdb.DuckDBPyConnection) -> hardware.Reference:
 
 def rows(ask: Callable[[str], pl.DataFrame]) -> hardware.Reference:
     """Read the rows of the store that answers queries, `Store.sql` for one."""
-    found = {name: ask(f"FROM {name} ORDER BY ALL").to_dicts() for name in _TABLES}
-    return hardware.of_rows(found["models"], found["accelerators"], found["grids"])
+    tables = {name: ask(f"FROM {name} ORDER BY ALL").to_dicts() for name in _TABLES}
+    return hardware.of_rows(tables["models"], tables["accelerators"], tables["grids"])
 
 
 def add(
@@ -53,7 +53,7 @@ def add(
     return report.rows_new
 
 
-def _frame(name: str, found: tuple[Any, ...]) -> pl.DataFrame:
+def _frame(name: str, records: tuple[Any, ...]) -> pl.DataFrame:
     """Rows as the table has them: the last of a name counts, fields that it lacks are left out."""
     table = schema.TABLES[name]
     types: dict[str, Any] = {
@@ -62,6 +62,6 @@ def _frame(name: str, found: tuple[Any, ...]) -> pl.DataFrame:
         "float": pl.Float64,
         "time": pl.Datetime("us"),
     }
-    values = [{c.name: getattr(row, c.name, None) for c in table.columns} for row in found]
+    values = [{c.name: getattr(row, c.name, None) for c in table.columns} for row in records]
     frame = pl.DataFrame(values, schema={c.name: types[c.type] for c in table.columns})
     return frame.unique(table.key, keep="last", maintain_order=True)

@@ -87,8 +87,8 @@ def repair(path: Path, copy: Path, sources: Sequence[Path] = ()) -> Repaired:
 
 def _sources(path: Path, store_id: str | None, named: Sequence[Path]) -> list[Path]:
     """List each copy of a store once: backups called after it, what has its id, what was named."""
-    found = [*backups(path), *(copies.beside(path, store_id) if store_id else ()), *named]
-    return list(dict.fromkeys(source.resolve() for source in found))
+    candidates = [*backups(path), *(copies.beside(path, store_id) if store_id else ()), *named]
+    return list(dict.fromkeys(source.resolve() for source in candidates))
 
 
 def backups(path: Path) -> list[Path]:
@@ -115,9 +115,9 @@ def _salvage(path: Path, done: Repaired) -> tuple[Salvaged, int | None]:
     store, salvaged = Store(path), Salvaged()
     n_traces: int | None = None
     with _noting(path, done):
-        found = set(store.sql("SELECT table_name FROM duckdb_tables()")["table_name"])
+        present = set(store.sql("SELECT table_name FROM duckdb_tables()")["table_name"])
         for name in schema.TABLES:
-            if name not in found:
+            if name not in present:
                 done.notes.append(f"table {name} is missing in {path}")
                 continue
             with _noting(Path(f"{path}, table {name}"), done):
@@ -178,18 +178,18 @@ def _save(target: Store, salvaged: Salvaged, *, without_messages: bool) -> int:
 
 def _part(table: schema.Table) -> str:
     """Write which of the rows that were found go in."""
-    found = _PARTS.get(table.name, f"found_{table.name}")
+    relation = _PARTS.get(table.name, f"found_{table.name}")
     if table.name == "traces":
-        return found
+        return relation
     if "trace_id" in table.names:
-        return f"(FROM {found} SEMI JOIN whole USING (trace_id))"
-    return f"(FROM {found} n {_owned(table)})"
+        return f"(FROM {relation} SEMI JOIN whole USING (trace_id))"
+    return f"(FROM {relation} n {_owned(table)})"
 
 
-def _complete(connection: duckdb.DuckDBPyConnection, found: set[str]) -> None:
+def _complete(connection: duckdb.DuckDBPyConnection, filled: set[str]) -> None:
     """Name an empty relation for each table of which nothing was found."""
     for table in schema.TABLES.values():
-        if table.name not in found:
+        if table.name not in filled:
             columns = ", ".join(
                 f"NULL::{c.sql_type} AS {identifier(c.name)}" for c in table.columns
             )
@@ -218,7 +218,7 @@ def _choose(connection: duckdb.DuckDBPyConnection, *, without_messages: bool) ->
     sums = " AND ".join(
         f"t.{name} IS NOT DISTINCT FROM s.{name}" for name in _WHOLE if name != "n_calls"
     )
-    kept = "true" if without_messages else "t.n_messages = coalesce(m.n, 0)"
+    is_complete = "true" if without_messages else "t.n_messages = coalesce(m.n, 0)"
     connection.execute(
         f"""CREATE OR REPLACE TEMP TABLE whole AS
         SELECT t.* REPLACE (coalesce(m.n, 0) AS n_messages)
@@ -228,7 +228,7 @@ def _choose(connection: duckdb.DuckDBPyConnection, *, without_messages: bool) ->
         USING (trace_id)
         LEFT JOIN (SELECT trace_id, count(*) AS n FROM found_tool_calls
           WHERE error_type IS DISTINCT FROM '{NOT_RUN}' GROUP BY ALL) k USING (trace_id)
-        WHERE {kept} AND t.n_tool_calls = coalesce(k.n, 0)
+        WHERE {is_complete} AND t.n_tool_calls = coalesce(k.n, 0)
           AND t.n_calls = coalesce(s.n_calls, 0)
           AND (s.trace_id IS NULL AND t.n_calls = 0 OR {sums})"""
     )

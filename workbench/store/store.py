@@ -177,13 +177,13 @@ class Store:
         """
         stamp = self.stamp()
         if self._fields[0] == stamp:
-            found = self._fields[1]
-            return found if among is None else {n: found[n] for n in among if n in found}
+            columns = self._fields[1]
+            return columns if among is None else {n: columns[n] for n in among if n in columns}
         with self._reading() as connection:
-            found = entries.known(connection, among)
+            columns = entries.known(connection, among)
         if among is None:
-            self._fields = (stamp, found)
-        return found
+            self._fields = (stamp, columns)
+        return columns
 
     def _own(self, names: Iterable[str]) -> list[schema.Column]:
         """Describe the names that are the store's own columns; QueryError for an unknown one."""
@@ -458,7 +458,7 @@ class Store:
             AND configuration_id IN (SELECT unnest($wanted))"""
         params = {"wanted": wanted, "final": sorted(spool.FINAL_ERRORS)}
         with self.relation(query, params) as relation:
-            found: set[tuple[str, str, int]] = set(relation.fetchall())
+            settled: set[tuple[str, str, int]] = set(relation.fetchall())
         chosen = set(wanted)
         for segment in spool.segments(self.spool_dir) if in_spool else ():
             for record in spool.glance(segment.path, attempts=False):
@@ -467,8 +467,8 @@ class Store:
                     and spool.is_settled(record.error_type)
                     and record.configuration_id in chosen
                 ):
-                    found.add((record.configuration_id, record.item_id, record.trial))
-        return found
+                    settled.add((record.configuration_id, record.item_id, record.trial))
+        return settled
 
     def stamp(self) -> str:
         """Text that changes whenever the database or the spool does; costs two `stat` calls."""

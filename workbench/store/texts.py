@@ -19,11 +19,11 @@ def altered(connection: duckdb.DuckDBPyConnection, contents: str) -> list[str]:
         connection: in which there is nothing else to fetch.
         contents: a relation with the columns of `contents`.
     """
-    found = []
+    altered_ids = []
     rows = connection.execute(f"SELECT content_id, n_bytes, text FROM {contents}")
     while batch := rows.fetchmany(_AT_ONCE):
         for id, n_bytes, text in batch:
             data = (text or "").encode()
             if text is None or len(data) != n_bytes or text_id(data) != id:
-                found.append(str(id))
-    return sorted(found)
+                altered_ids.append(str(id))
+    return sorted(altered_ids)

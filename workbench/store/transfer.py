@@ -126,10 +126,11 @@ def _ingest_segment(
                 "INSERT INTO segments VALUES (?, ?)", [segment.path.name, batch.end_offset]
             )
     if batch.bad:
-        kept = spool.quarantine(segment.path, batch.bad)
-        report.quarantined += len(kept)
+        quarantined = spool.quarantine(segment.path, batch.bad)
+        report.quarantined += len(quarantined)
         report.notes.append(
-            f"{len(kept)} damaged lines of {segment.path.name} are kept in {kept[0].parent}"
+            f"{len(quarantined)} damaged lines of {segment.path.name} are kept in"
+            f" {quarantined[0].parent}"
         )
     if finished:
         spool.remove(segment.path)
@@ -202,12 +203,14 @@ def merge(
     with database.lease(path, store_id=store_id, reach=reach) as connection:
         before = relations.damage(connection)
         new = _relations(connection, other, report)
-        found = contradictions.find(connection, new)
-        if found and prefer is None:
-            raise ImportFormatError(_contradicted(other, found))
-        if found and prefer is not None:
-            new = contradictions.settle(connection, new, found, prefer)
-            report.notes += [f"{other} contradicts in {each}; taken: {prefer}" for each in found]
+        contradicting = contradictions.find(connection, new)
+        if contradicting and prefer is None:
+            raise ImportFormatError(_contradicted(other, contradicting))
+        if contradicting and prefer is not None:
+            new = contradictions.settle(connection, new, contradicting, prefer)
+            report.notes += [
+                f"{other} contradicts in {each}; taken: {prefer}" for each in contradicting
+            ]
         ingest.write(connection, new, report)
         contradictions.complete(connection, new, report)
         configurations.settle(connection)
@@ -233,10 +236,10 @@ def _relations(
     return {t: f"{_MERGED}.main.{t}" for t in schema.TABLES}
 
 
-def _contradicted(other: Path, found: list[contradictions.Found]) -> str:
-    said = "; ".join(map(str, found))
+def _contradicted(other: Path, contradicting: list[contradictions.Found]) -> str:
+    listed = "; ".join(map(str, contradicting))
     return (
-        f"{other} contradicts this store in {said}; nothing of it was taken. Say which is right: "
+        f"{other} contradicts this store in {listed}; nothing of it was taken. Say which is right: "
         "--prefer mine or --prefer theirs"
     )
 
@@ -260,8 +263,8 @@ def _check_damage(
     connection: duckdb.DuckDBPyConnection, before: dict[str, int], other: Path
 ) -> None:
     """Look for what `doctor` would call damage, and was not there before."""
-    found = relations.damage(connection)
-    faults = [f"{n:,} {name}" for name, n in found.items() if n > before.get(name, 0)]
+    damage = relations.damage(connection)
+    faults = [f"{n:,} {name}" for name, n in damage.items() if n > before.get(name, 0)]
     if faults:
         raise ImportFormatError(
             f"{other} is not whole, and nothing of it was taken: with it the store would have "
@@ -288,19 +291,19 @@ def _merge_spool(path: Path, folder: Path, store_id: str | None) -> IngestReport
 
 def _check_layout(other: Path) -> None:
     with database.reading(other) as connection:
-        found = migrations.version(connection, other)
+        layout = migrations.version(connection, other)
         genuine.check_tables(connection, other)
-    if found != schema.VERSION:
+    if layout != schema.VERSION:
         raise StoreVersionError(
-            f"{other} has layout {found}, this store has {schema.VERSION}; "
+            f"{other} has layout {layout}, this store has {schema.VERSION}; "
             f"bring it up to date first with: workbench doctor --store {other}"
         )
 
 
 def _whole(connection: duckdb.DuckDBPyConnection, table: str, relation: str, folder: Path) -> str:
     """Check a file's columns; those that came with a later layout than the file's are null."""
-    found = {row[0] for row in connection.execute(f"DESCRIBE FROM {relation}").fetchall()}
-    missing = [c for c in schema.TABLES[table].columns if c.name not in found]
+    present = {row[0] for row in connection.execute(f"DESCRIBE FROM {relation}").fetchall()}
+    missing = [c for c in schema.TABLES[table].columns if c.name not in present]
     lost = [c.name for c in missing if c.since == 1]
     if lost:
         raise ImportFormatError(
@@ -326,10 +329,10 @@ def _once(
     if rows == keys:
         return relation
     file, distinct = folder / f"{table}.parquet", f"(SELECT DISTINCT * FROM {relation})"
-    left = connection.execute(f"{counted} {distinct}").fetchall()[0][0]
-    if left > keys:
+    n_distinct = connection.execute(f"{counted} {distinct}").fetchall()[0][0]
+    if n_distinct > keys:
         raise ImportFormatError(
-            f"{file} has {left - keys:,} rows that contradict another one of the same {key}; "
+            f"{file} has {n_distinct - keys:,} rows that contradict another one of the same {key}; "
             "import the exports that it was made of one by one"
         )
     report.notes.append(

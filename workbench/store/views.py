@@ -65,7 +65,7 @@ def _every_bucket() -> str:
     fresh, read, visible = FRESH_INPUT, _BUCKETS[0], f"c.output_tokens - {_THINKING}"
     parts, unknown = list(_WRITTEN_AND_THOUGHT), []
     for kind in MEDIA:
-        given, cached, made = (
+        given, cached, produced = (
             _zero(f"c.{part}_{kind}_tokens") for part in ("input", "cache_read", "output")
         )
         rate = f"p.input_{kind}_usd_per_mtok"
@@ -76,11 +76,11 @@ def _every_bucket() -> str:
         parts += [
             _priced(f"({given} - {cached})", rate),
             _priced(f"({cached})", again),
-            _priced(made, f"p.output_{kind}_usd_per_mtok"),
+            _priced(produced, f"p.output_{kind}_usd_per_mtok"),
         ]
         unknown.append(f"({given} > 0 AND c.cache_read_{kind}_tokens IS NULL)")
         fresh, read = f"{fresh} - ({given}) + ({cached})", f"{read} - ({cached})"
-        visible = f"{visible} - {made}"
+        visible = f"{visible} - {produced}"
     parts += [
         _priced(f"({fresh})", _TEXT_IN),
         _priced(f"({read})", _CACHED_RATE),
