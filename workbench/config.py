@@ -184,7 +184,7 @@ def config_path(environ: Mapping[str, str] | None = None) -> Path:
 
 
 def cache_dir(environ: Mapping[str, str] | None = None) -> Path:
-    """Find the folder for what can be made again."""
+    """Find the folder for cached files, which can be created again."""
     return _xdg(os.environ if environ is None else environ, "XDG_CACHE_HOME", ".cache")
 
 
@@ -204,5 +204,5 @@ def load(
 
 
 def store_path(environ: Mapping[str, str] | None = None) -> Path:
-    """Find the store that is meant when none is named."""
+    """Find the default store, used when no store is given."""
     return load(environ=environ).store

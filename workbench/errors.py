@@ -56,7 +56,7 @@ class StoreMissing(StoreError):
 
 
 class StoreLocked(StoreError):
-    """Another process kept the database for longer than we waited."""
+    """Another process kept the database locked for longer than the time limit."""
 
 
 class StoreUnwritable(StoreError):
@@ -72,7 +72,7 @@ class QueryError(StoreError):
 
 
 class QueryCancelled(StoreError):
-    """The one who asked stopped the query."""
+    """The caller cancelled the query."""
 
 
 class ImportFormatError(WorkbenchError):

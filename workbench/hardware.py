@@ -187,7 +187,7 @@ def _named(rows: Mapping[str, Row], kind: str, name: str) -> Row:
 
 @functools.cache
 def bundled() -> Reference:
-    """The rows that ship."""
+    """Return the rows that ship with the package."""
     folder = data_dir() / "reference"
     return functools.reduce(Reference.__add__, (read(folder / name) for name in FILES))
 
@@ -205,7 +205,7 @@ def in_force(path: str | Path | None = None) -> Reference:
 
 @contextlib.contextmanager
 def using(rows: Reference) -> Iterator[None]:
-    """Let rows win over those in force inside the block: a store's, for one."""
+    """Give rows, such as those of a store, precedence over the others inside the block."""
     token = _IN_FORCE.set(in_force() + rows)
     try:
         yield
@@ -244,7 +244,7 @@ def of_rows(
     accelerators: Iterable[Mapping[str, Any]] = (),
     grids: Iterable[Mapping[str, Any]] = (),
 ) -> Reference:
-    """Take rows of a store's tables; columns that are not needed here are passed over."""
+    """Take rows of a store's tables; columns that are not needed here are ignored."""
     return Reference(
         tuple(Model(**_known(Model, row)) for row in models),
         tuple(Accelerator(**_known(Accelerator, row)) for row in accelerators),

@@ -104,7 +104,7 @@ _READ_BYTES = 1 << 18  # at a time, so that a line is looked at while the proces
 
 
 class SegmentBatch(NamedTuple):
-    """What a reading of a segment found; the next reading begins at `end_offset`."""
+    """Records and bad lines read from a segment; the next reading begins at `end_offset`."""
 
     records: list[AnyRecord]
     bad: list[BadLine]
@@ -416,7 +416,7 @@ def _sync_folder(folder: Path) -> None:
 
 
 def is_settled(error_type: str | None) -> bool:
-    """Say whether an attempt that ended so need not be made again."""
+    """Return whether an attempt with this error type is final, so that it is not repeated."""
     return error_type is None or error_type in FINAL_ERRORS
 
 

@@ -27,11 +27,11 @@ _MOST_FILES = 64
 
 
 class SandboxResult(msgspec.Struct, frozen=True, kw_only=True):
-    """How a piece of code ran.
+    """Result of running code in the sandbox.
 
     Attributes:
         stdout, stderr: the beginning of what it wrote, as UTF-8 with broken characters replaced.
-        exit_status: as a shell says it: 128 + the signal where one ended it.
+        exit_status: as in a shell; 128 + the number of the signal where one ended the process.
         timed_out: whether wall time or CPU time ran out.
         elapsed_s: wall time in seconds, start of the process included.
         truncated: whether some of the output was dropped.

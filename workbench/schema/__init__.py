@@ -51,7 +51,7 @@ RELATIONS: dict[str, Table] = TABLES | VIEWS
 
 @functools.cache
 def columns_by_name() -> dict[str, Column]:
-    """Index every column by name; what a view says of a column wins over a table."""
+    """Index every column by name; the description in a view replaces that in a table."""
     by_name: dict[str, Column] = {}
     for table in (*VIEWS.values(), *TABLES.values()):
         for column in table.columns:
@@ -59,22 +59,22 @@ def columns_by_name() -> dict[str, Column]:
     return by_name
 
 
-_own: contextvars.ContextVar[Mapping[str, Column] | None] = contextvars.ContextVar(
-    "own", default=None
+_store_columns: contextvars.ContextVar[Mapping[str, Column] | None] = contextvars.ContextVar(
+    "store_columns", default=None
 )
 
 
 @contextlib.contextmanager
 def described(columns: Mapping[str, Column]) -> Iterator[None]:
-    """Say what columns mean that a store has of its own, for the length of the block."""
-    token = _own.set({**(_own.get() or {}), **columns})
+    """Add the descriptions of columns that one store has, for the length of the block."""
+    token = _store_columns.set({**(_store_columns.get() or {}), **columns})
     try:
         yield
     finally:
-        _own.reset(token)
+        _store_columns.reset(token)
 
 
 def known_columns() -> Mapping[str, Column]:
     """Index every column by name, with those of the store that is open in this context."""
-    own = _own.get()
+    own = _store_columns.get()
     return {**columns_by_name(), **own} if own else columns_by_name()

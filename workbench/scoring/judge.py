@@ -51,7 +51,7 @@ _YES_NO = "'Verdict: CORRECT' or 'Verdict: INCORRECT'"
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Verdict:
-    """What one call to a judge gave.
+    """The verdict of one call to a judge.
 
     Attributes:
         score: 0..1; null where there was no verdict.
@@ -97,7 +97,7 @@ class Judge:
             )
 
     def prompt(self, item: TaskItem, text: str) -> str:
-        """Write what a judge is asked."""
+        """Write the prompt of a judge."""
         shown = text
         if len(text) > _LONGEST:
             half, left_out = _LONGEST // 2, len(text) - _LONGEST

@@ -47,8 +47,8 @@ _LATE = "not run, as the tests before it took too long"
 _MAX_REASON = 300  # characters of a failure that are kept
 
 
-class Ran(Protocol):
-    """How a piece of code ran; `workbench.sandbox.SandboxResult`."""
+class ProcessResult(Protocol):
+    """Result of running code, as `workbench.sandbox.SandboxResult` gives it."""
 
     @property
     def stdout(self) -> str: ...  # noqa: D102  # see SandboxResult
@@ -65,7 +65,7 @@ class Ran(Protocol):
 
 
 # (code, stdin=, timeout_s=, memory_mb=, files=, packages=) → result; `workbench.sandbox.run_python`
-RunPython = Callable[..., Ran]
+RunPython = Callable[..., ProcessResult]
 
 # Reads its mark from stdin before the code can; then says after each test, by its number, how it
 # went.
@@ -124,7 +124,7 @@ def _bare(fence: re.Match[str]) -> bool:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class UnitTests:
-    """Runs what the model wrote; see the module."""
+    """Runs the code of an answer with the tests of its item, in a sandbox; see the module."""
 
     name: str = "unit_tests"
 
@@ -274,7 +274,7 @@ def _results(stdout: str, mark: str) -> dict[str, str]:
     return results
 
 
-def _end(ran: Ran) -> str:
+def _end(ran: ProcessResult) -> str:
     if ran.timed_out:
         return "ran out of time"
     if ran.truncated:

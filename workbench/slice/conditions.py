@@ -96,7 +96,7 @@ def _literal(value: Value) -> str:
 
 
 class Condition(ABC):
-    """A yes-no-unknown question about one trace."""
+    """A condition on one trace that is true, false or unknown."""
 
     @abstractmethod
     def sql(self) -> str:
@@ -133,7 +133,7 @@ class Known(Condition):
 
 
 @dataclass(frozen=True, slots=True)
-class Is(Condition):
+class IsBool(Condition):
     """A yes-or-no column is exactly that; unknown is neither."""
 
     column: Column
@@ -181,7 +181,7 @@ class Matches(Condition):
 
 
 @dataclass(frozen=True, slots=True)
-class Among(Condition):
+class IsIn(Condition):
     """A column equals one of the values (all numbers or all texts), or, not among, equals none."""
 
     column: Column
@@ -248,7 +248,7 @@ class Compares(Condition):
 
 
 @dataclass(frozen=True, slots=True)
-class Says(Condition):
+class TranscriptContains(Condition):
     """The text appears in the transcript, in any case."""
 
     text: str
@@ -275,7 +275,7 @@ class Says(Condition):
 
 
 @dataclass(frozen=True, slots=True)
-class OneHolds(Condition):
+class AnyOf(Condition):
     """At least one of the parts holds."""
 
     parts: tuple[Condition, ...]
@@ -296,7 +296,7 @@ class OneHolds(Condition):
 
 
 @dataclass(frozen=True, slots=True)
-class Holds(Condition):
+class HasEntry(Condition):
     """A value of the store's own is known, and meets a test if there is one."""
 
     entry: Entry
@@ -327,7 +327,7 @@ class Not(Condition):
 
     def sql(self) -> str:
         """Write NOT; what may be unknown counts as false first."""
-        if isinstance(self.part, Known | Is | Says | Holds):
+        if isinstance(self.part, Known | IsBool | TranscriptContains | HasEntry):
             return f"NOT ({self.part.sql()})"
         return f"NOT coalesce({self.part.sql()}, FALSE)"
 

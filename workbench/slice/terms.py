@@ -113,13 +113,13 @@ class OneOf(Term):
             return _entry_choices(self.field, self.choices)
         column = self.field.column
         numbers = tuple(v for v in self.choices if isinstance(v, float))
-        parts: list[c.Condition] = [c.Among(column, numbers)] if numbers else []
+        parts: list[c.Condition] = [c.IsIn(column, numbers)] if numbers else []
         for choice in self.choices:
             if isinstance(choice, Presence):
                 parts.append(c.Known(column, choice is Presence.ANY))
             elif isinstance(choice, Glob):
                 parts.append(c.Matches(column, choice.regex()))
-        return parts[0] if len(parts) == 1 else c.OneHolds(tuple(parts))
+        return parts[0] if len(parts) == 1 else c.AnyOf(tuple(parts))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -141,7 +141,7 @@ class Compare(Term):
         if is_entry(self.field.column):
             return self._of_entry()
         if self.op in {"=", "!="}:
-            return c.Among(self.field.column, self.values, among=self.op == "=")
+            return c.IsIn(self.field.column, self.values, among=self.op == "=")
         (value,) = self.values
         assert isinstance(value, float)
         return c.Compares(self.field.column, self.op, value)
@@ -152,22 +152,22 @@ class Compare(Term):
         if self.op not in {"=", "!="}:
             (value,) = self.values
             assert isinstance(value, float)
-            return c.Holds(text, c.Compares(number_, self.op, value))
+            return c.HasEntry(text, c.Compares(number_, self.op, value))
         tests: list[c.Condition] = []
         for value in self.values:
             tests += _equal(self.field, value)
-        test = tests[0] if len(tests) == 1 else c.OneHolds(tuple(tests))
-        return c.Holds(text, test if self.op == "=" else c.Not(test))
+        test = tests[0] if len(tests) == 1 else c.AnyOf(tuple(tests))
+        return c.HasEntry(text, test if self.op == "=" else c.Not(test))
 
 
 def _equal(field: Field, value: c.Value) -> list[c.Condition]:
     """Ask for a number, or for a text that may be a number too."""
     number_ = c.Entry(field.column, as_number=True)
     if isinstance(value, float):
-        return [c.Among(number_, (value,))]
-    tests: list[c.Condition] = [c.Among(c.Entry(field.column, as_number=False), (value,))]
+        return [c.IsIn(number_, (value,))]
+    tests: list[c.Condition] = [c.IsIn(c.Entry(field.column, as_number=False), (value,))]
     with contextlib.suppress(ValueError):
-        tests.append(c.Among(number_, (number(value, field),)))
+        tests.append(c.IsIn(number_, (number(value, field),)))
     return tests
 
 
@@ -178,18 +178,18 @@ def _entry_choices(field: Field, choices: "tuple[Glob | float | Presence, ...]")
     tests: list[c.Condition] = []
     for choice in choices:
         if isinstance(choice, Presence):
-            is_there = c.Holds(known)
+            is_there = c.HasEntry(known)
             parts.append(is_there if choice is Presence.ANY else c.Not(is_there))
         elif isinstance(choice, Glob):
             tests.append(c.Matches(known, choice.regex()))
             with contextlib.suppress(ValueError):
                 value = number(choice.escaped, field)
-                tests.append(c.Among(c.Entry(field.column, as_number=True), (value,)))
+                tests.append(c.IsIn(c.Entry(field.column, as_number=True), (value,)))
         else:
             tests += _equal(field, choice)
     if tests:
-        parts.append(c.Holds(known, tests[0] if len(tests) == 1 else c.OneHolds(tuple(tests))))
-    return parts[0] if len(parts) == 1 else c.OneHolds(tuple(parts))
+        parts.append(c.HasEntry(known, tests[0] if len(tests) == 1 else c.AnyOf(tuple(tests))))
+    return parts[0] if len(parts) == 1 else c.AnyOf(tuple(parts))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -214,12 +214,12 @@ class Moment(Term):
 
 
 _ASKS: dict[str, c.Condition] = {
-    "right": c.Is("passed", value=True),
-    "wrong": c.Is("passed", value=False),
+    "right": c.IsBool("passed", value=True),
+    "wrong": c.IsBool("passed", value=False),
     "scored": c.Known("passed", known=True),
     "unscored": c.Known("passed", known=False),
     "failed": c.Known("error_type", known=True),
-    "replaced": c.Is("is_replaced", value=True),
+    "replaced": c.IsBool("is_replaced", value=True),
     "priced": c.Known("cost_usd", known=True),
     "unpriced": c.Known("cost_usd", known=False),
 }
@@ -252,4 +252,4 @@ class Phrase(Term):
 
     def positive(self) -> c.Condition:
         """Ask the transcript."""
-        return c.Says(self.text)
+        return c.TranscriptContains(self.text)
