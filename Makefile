@@ -25,6 +25,9 @@ WORKERS ?= 3
 demo: .venv/base.stamp
 	@$(BIN)/workbench demo $(DEMO)
 
+# bytecode is kept, whatever the shell says: the tests start hundreds of processes
+test check: export PYTHONDONTWRITEBYTECODE :=
+
 # a file's tests stay together: they share what is dear to make
 test: .venv/dev.stamp
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile

@@ -1,5 +1,6 @@
 """Fixtures that many tests share."""
 
+import atexit
 import gc
 import importlib.util
 import itertools
@@ -46,9 +47,9 @@ def pytest_collection() -> Generator[None, object, object]:
         gc.enable()
 
 
-def pytest_unconfigure() -> None:
-    """Let what was kept go at the end, or DuckDB complains of leaks."""
-    gc.unfreeze()
+# What was kept goes with the interpreter, or DuckDB complains of leaks. Earlier, pytest would look
+# for garbage among it five times at its end, in each worker.
+atexit.register(gc.unfreeze)
 
 
 @pytest.fixture(scope="session")

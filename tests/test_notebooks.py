@@ -3,6 +3,7 @@ it shows."""
 
 import contextlib
 import datetime as dt
+import importlib.util
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -12,7 +13,9 @@ import pytest
 from tests.support import ROOT, making
 from workbench.store import Cancel, Store, database
 
-nbformat = pytest.importorskip("nbformat", reason="the notebook extra is not installed")
+# imported by the tests: it takes seconds, and every worker imports every test module
+if importlib.util.find_spec("nbformat") is None:
+    pytest.skip("the notebook extra is not installed", allow_module_level=True)
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 MOST_S = 20.0  # a cell that takes longer is no first look
@@ -28,6 +31,8 @@ def test_there_is_a_notebook() -> None:
 @each
 def test_notebooks_are_kept_without_outputs(path: Path) -> None:
     """Outputs are made by running; kept ones would grow the history and go stale."""
+    import nbformat
+
     notebook = nbformat.read(path, as_version=4)
     nbformat.validate(notebook)
 
@@ -42,6 +47,7 @@ def test_notebooks_are_kept_without_outputs(path: Path) -> None:
 @each
 def test_notebooks_run(path: Path, tmp_path: Path) -> None:
     """Every cell runs in a fresh kernel, in reasonable time, and the panel leaves its still."""
+    import nbformat
     from nbclient import NotebookClient
 
     notebook = nbformat.read(path, as_version=4)

@@ -154,7 +154,8 @@ class Explorer(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets carries no 
 
     @property
     def _chosen(self) -> dict[str, Sequence[str | None]]:
-        return {field: getattr(self, field) for field in FACETS} | self.further
+        chosen: dict[str, Sequence[str | None]] = {f: getattr(self, f) for f in FACETS}
+        return chosen | self.further
 
     def _query(self, base: Slice, view: Slice) -> None:
         """Run all queries of a view; keep the results only if every one succeeds."""
@@ -320,7 +321,7 @@ class Explorer(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets carries no 
 
     def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, Any]:
         """Return the live panel, and a static view for readers without a kernel."""
-        live = dict(super()._repr_mimebundle_(**kwargs))
+        live: dict[str, Any] = super()._repr_mimebundle_(**kwargs) or {}
         return live | self._bundle()
 
     def _bundle(self) -> dict[str, str]:

@@ -6,6 +6,7 @@ import shlex
 import shutil
 from pathlib import Path
 
+import duckdb
 import polars as pl
 import pytest
 
@@ -352,10 +353,8 @@ DAMAGE = [
 
 
 @pytest.mark.parametrize(("statement", "check"), DAMAGE, ids=[c for _, c in DAMAGE])
-def test_doctor_finds_damage(store, tmp_path, capsys, statement, check):
+def test_doctor_finds_damage(store, tmp_path, statement, check):
     """Each invariant can fail, and says so."""
-    import duckdb
-
     path = Path(shutil.copy(store.path, tmp_path / "damaged.duckdb"))
     store = open_store(path)
     with duckdb.connect(str(store.path)) as connection:
@@ -364,8 +363,18 @@ def test_doctor_finds_damage(store, tmp_path, capsys, statement, check):
     broken = {c.name: c.n for c in checks.checks(store) if c.fatal and c.n}
 
     assert any(name.startswith(check) for name in broken), broken
-    assert main(["doctor", "--store", str(store.path)]) == 1
-    assert "damaged" in capsys.readouterr().err
+
+
+def test_doctor_says_what_is_damaged_and_fails(store, tmp_path, capsys):
+    """The command that finds it ends with 1, so that a script notices."""
+    path = Path(shutil.copy(store.path, tmp_path / "damaged.duckdb"))
+    with duckdb.connect(str(path)) as connection:
+        connection.execute("DELETE FROM items")
+
+    assert main(["doctor", "--store", str(path)]) == 1
+    out, err = capsys.readouterr()
+    assert "traces of no item" in out
+    assert "damaged" in err
 
 
 def test_doctor_without_a_store_says_how_to_make_one(capsys, tmp_path):

@@ -39,7 +39,7 @@ def test_demo_without_a_terminal_prints_summary_and_frontier(samples, tmp_path, 
     assert open_store(path).count() == 31
 
 
-def seen_on_terminal(command, until, then=b"q", timeout_s=25.0):
+def seen_on_terminal(command, until, then=b"q", timeout_s=60.0):
     """Run on a pseudo-terminal until a text is seen, send keys, and wait for the end."""
     leader, follower = pty.openpty()
     environ = os.environ | {"TERM": "xterm-256color", "COLUMNS": "120", "LINES": "32"}

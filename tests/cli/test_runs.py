@@ -131,14 +131,14 @@ def test_a_live_run_is_listed_steered_and_watched_to_its_end(live, ask, monkeypa
     status, out, _ = ask("watch", "latest")
     assert status == 0
     assert out.splitlines()[-1].startswith("done: 12 of 12 (0 in flight)")
-    assert live.wait(20) == 0
+    assert live.wait(60) == 0
     assert "no collection is running" in ask("pause", "latest")[2]
 
 
 def test_what_show_prints_collects_the_same(live, ask, tmp_path):
     """The plan as TOML, without what is as by default; it is the same plan to the letter."""
     live.server.gate.set()
-    assert live.wait(20) == 0
+    assert live.wait(60) == 0
 
     status, out, _ = ask("show", "latest")
 
@@ -160,7 +160,7 @@ def test_stop_ends_it_as_ctrl_c_does(live, ask):
     assert "ends after 2 in flight" in ask("stop", "latest")[2]
     live.server.gate.set()
 
-    assert live.wait(20) == 1
+    assert live.wait(60) == 1
     assert "ended early: 12 planned, 0 done before, 2 collected" in live.stderr.read()
 
 

@@ -237,7 +237,7 @@ def test_a_batch_waits_for_attempts_that_are_still_at_something(tmp_path):
     service = Service(sums)
 
     async def go(stub, active, most_wait_s, is_sent_alone):
-        http = registry.make("chat", stub.url, name="acme", timeout_s=5.0)
+        http = registry.make("chat", stub.url, name="acme", timeout_s=60.0)
         limits = Limits(quiet_s=0.02, most_wait_s=most_wait_s, poll_s=0.01)
         batches = batch.make(
             http, tmp_path / str(most_wait_s), limits=limits, active=lambda: active

@@ -394,7 +394,7 @@ class Server:
 
     def __exit__(self, *_):
         self.stub.stdin.close()
-        self.stub.wait(30)
+        self.stub.wait(60)
         self.stub.stdout.close()
 
     def launch(self, run_id):

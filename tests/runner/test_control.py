@@ -432,7 +432,7 @@ def test_a_killed_run_is_not_live_and_the_next_collector_cleans_up(tmp_path):
         process = subprocess.Popen(
             [sys.executable, "-c", textwrap.dedent(LAUNCHER), server.url, str(tmp_path), str(ROOT)]
         )
-        until(lambda: live_runs(tmp_path), 20)
+        until(lambda: live_runs(tmp_path))
         assert live_runs(tmp_path)[0].pid == process.pid
         process.send_signal(signal.SIGKILL)
         process.wait()

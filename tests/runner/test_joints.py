@@ -180,7 +180,7 @@ def test_a_cut_attempt_goes_on_when_the_budget_is_raised_meanwhile(tmp_path):
             assert len(kept(tmp_path)) == 1
             launch.tell(Retune(budget_tokens=100_000))
             server.gate.set()
-            thread.join(10)
+            thread.join(60)
 
     (report,) = reports
     assert (report.status, report.collected, report.failed) == ("done", 2, 0)

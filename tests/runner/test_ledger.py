@@ -239,7 +239,7 @@ def sent(respond, n=1, **settings):
     server read."""
 
     async def ask(url):
-        provider = OpenAIChat(url, timeout_s=5.0, **settings)
+        provider = OpenAIChat(url, timeout_s=60.0, **settings)
         found = []
         for _ in range(n):
             try:

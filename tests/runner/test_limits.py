@@ -84,7 +84,7 @@ def ask(stub, *, retries=3, **options):
         waits.append(seconds)
 
     async def run():
-        provider = OpenAIChat(stub.url, timeout_s=5.0)
+        provider = OpenAIChat(stub.url, timeout_s=60.0)
         caller = Caller(
             provider,
             slots=2,
@@ -141,7 +141,7 @@ def test_no_more_requests_than_slots_are_under_way():
     """The third of three waits for a slot, and its call says how long."""
 
     async def run(stub):
-        provider = OpenAIChat(stub.url, timeout_s=5.0)
+        provider = OpenAIChat(stub.url, timeout_s=60.0)
         caller = Caller(provider, slots=2, backoff=Backoff(), rng=random.Random(1))
         found = await asyncio.gather(*(caller.ask(ASK, "subject") for _ in range(3)))
         await provider.aclose()
@@ -158,7 +158,7 @@ def together(stub, n, **options):
     end."""
 
     async def run():
-        provider = OpenAIChat(stub.url, timeout_s=5.0, concurrency=64)
+        provider = OpenAIChat(stub.url, timeout_s=60.0, concurrency=64)
         caller = Caller(provider, rng=random.Random(1), **options)
         found = await asyncio.gather(*(caller.ask(ASK, "subject") for _ in range(n)))
         await provider.aclose()
@@ -271,7 +271,7 @@ def test_one_cap_holds_for_all_models_of_a_server():
         yield b"0\r\n\r\n"
 
     async def run(stub):
-        provider = OpenAIChat(stub.url, timeout_s=5.0, concurrency=64)
+        provider = OpenAIChat(stub.url, timeout_s=60.0, concurrency=64)
         caller = Caller(provider, slots=4, backoff=Backoff(), rng=random.Random(1))
         asks = [Request(model=m, messages=ASK.messages) for m in ("a", "b")] * 20
         await asyncio.gather(*(caller.ask(a, "subject") for a in asks))
@@ -289,7 +289,7 @@ def test_a_cancelled_call_leaves_its_place_to_the_next():
     """Cancelled while waiting or while asking: the slot is free again, the count is right."""
 
     async def run(stub):
-        provider = OpenAIChat(stub.url, timeout_s=5.0)
+        provider = OpenAIChat(stub.url, timeout_s=60.0)
         caller = Caller(provider, slots=1, backoff=Backoff(), rng=random.Random(1))
         tasks = [asyncio.create_task(caller.ask(ASK, "subject")) for _ in range(4)]
         while stub.n < 1:  # noqa: ASYNC110  # the stub counts in a thread of its own
@@ -318,7 +318,7 @@ def test_a_request_that_always_breaks_the_server_is_given_up_sooner():
         return stream(*reply_pieces(2))
 
     async def run(stub):
-        provider = OpenAIChat(stub.url, timeout_s=5.0, concurrency=8)
+        provider = OpenAIChat(stub.url, timeout_s=60.0, concurrency=8)
         caller = Caller(
             provider, slots=8, backoff=Backoff(base_s=0.02, retries=9), rng=random.Random(1)
         )

@@ -94,7 +94,7 @@ def test_a_streamed_reply_is_read_whole(transport):
     assert (call.reasoning_tokens, call.total_tokens, call.billed_cost_usd) == (3, 18, 0.125)
     assert (call.request_id, call.service_tier, call.tokens_source) == ("req-9", "flex", "reported")
     assert json.loads(call.usage)["prompt_tokens_details"] == {"cached_tokens": 5}
-    assert 0.05 <= call.ttft_s < call.answer_start_s <= call.e2e_s < 5
+    assert 0.05 <= call.ttft_s < call.answer_start_s <= call.e2e_s
     assert call.answer_start_s >= 0.1
     assert call.gap_p50_s <= call.gap_p90_s <= call.gap_p99_s <= call.gap_max_s
     assert call.started_at.utcoffset().total_seconds() == 0
@@ -301,12 +301,12 @@ def test_connections_are_used_again():
 def test_a_body_that_never_ends_after_done_is_let_go(monkeypatch):
     """[DONE] is the end of the reply, and the time of it."""
     monkeypatch.setattr("workbench.runner.providers.exchange._AFTER_DONE_S", 0.1)
-    with Stub(lambda seen: stream(*reply_pieces(2), 3.0)) as stub:
+    with Stub(lambda seen: stream(*reply_pieces(2), 60.0)) as stub:
         start = time.perf_counter()
         reply = ask(stub)
+        took = time.perf_counter() - start
 
-    assert time.perf_counter() - start < 2.0
-    assert reply.call.e2e_s < 1.0
+    assert reply.call.e2e_s < took < 30.0
 
 
 def echo(seen):

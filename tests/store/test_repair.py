@@ -68,13 +68,15 @@ def _is_damaged(path: Path) -> bool:
 def test_doctor_never_says_ok_where_a_column_cannot_be_read(sound: Path, tmp_path: Path) -> None:
     """One bit flipped in a block of data, wherever: who reads everything and doctor agree."""
     places, n_damaged = random.Random(7), 0
-    for n in range(12):
+    for n in range(24):
         at = places.randrange(BLOCKS_AT, sound.stat().st_size)
         path = _flipped(sound, tmp_path / f"{n}.duckdb", at)
         if not _reads_whole(path):
             n_damaged += 1
             assert _is_damaged(path), f"byte {at}"
-    assert n_damaged >= 4
+        if n_damaged == 4:
+            break
+    assert n_damaged == 4
     assert not _is_damaged(Path(shutil.copy(sound, tmp_path / "sound.duckdb")))
 
 

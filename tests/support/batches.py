@@ -59,7 +59,7 @@ def run(
     work = Work(plan, [task_set(n)], [strategy(s) for s in strategies])
 
     async def go():
-        http = registry.make(endpoint, stub.url, name="acme", api_key=KEY, timeout_s=5.0)
+        http = registry.make(endpoint, stub.url, name="acme", api_key=KEY, timeout_s=60.0)
         batches = batch.make(http, folder, limits=limits)
         with SpoolWriter(folder, run_id) as writer:
             task = asyncio.create_task(collect(plan, spool=writer, work=work, provider=batches))

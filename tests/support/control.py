@@ -79,7 +79,7 @@ class Launch:
             protocol.control_dir(self.folder) / self.run_id
         ):
             send(self.folder, self.run_id, Stop(now=True))
-        self.thread.join(10)
+        self.thread.join(60)
         assert not self.thread.is_alive()
         assert self.error is None
 
@@ -91,6 +91,7 @@ class Launch:
         return protocol.state_of(self.folder, self.run_id)
 
     def end(self):
-        self.thread.join(10)
+        self.thread.join(60)
+        assert not self.thread.is_alive()
         assert self.error is None
         return self.report

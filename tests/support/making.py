@@ -1,9 +1,17 @@
 """Small hand-made records and stores for tests."""
 
+import atexit
 import datetime as dt
+import functools
+import shutil
+import tempfile
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
+import duckdb
+
+from workbench import spool
 from workbench.records import (
     AnyRecord,
     Call,
@@ -137,8 +145,29 @@ def rich_trace(item: Item = ITEMS[0]) -> Trace:
     )
 
 
-def small_store(folder: Path) -> Store:
-    """A store with `records()` and the rich trace."""
+@functools.cache
+def _small_store() -> Path:
+    """The folder of a small store that this process makes once, for copies."""
+    folder = Path(tempfile.mkdtemp(prefix="small-store-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
     store = open_store(folder / "traces.duckdb", create=True)
     store.ingest([*records(), rich_trace()])
-    return store
+    return folder
+
+
+def small_store(folder: Path) -> Store:
+    """A store with `records()` and the rich trace, and an id of its own.
+
+    A copy costs a quarter of what making a store does, and two hundred tests want one.
+    """
+    path, store_id = folder / "traces.duckdb", uuid.uuid4().hex
+    if path.exists():
+        return open_store(path)
+    without_owner = shutil.ignore_patterns("store")
+    shutil.copytree(
+        _small_store(), folder, dirs_exist_ok=True, copy_function=shutil.copy, ignore=without_owner
+    )
+    with duckdb.connect(str(path)) as connection:
+        connection.execute("UPDATE identity SET store_id = ?", [store_id])
+    spool.write_owner(spool.folder_of(path), store_id)
+    return open_store(path)

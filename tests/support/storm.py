@@ -104,7 +104,7 @@ class Bench:
     def __exit__(self, *_: object) -> None:
         for process in (self.launcher, self.stub):
             process.stdin.close()
-            process.wait(30)
+            process.wait(60)
             process.stdout.close()
 
     def start(self, run_id: str) -> int:

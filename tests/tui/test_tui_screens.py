@@ -203,7 +203,7 @@ async def test_a_newer_question_replaces_an_older(app: WorkbenchApp) -> None:
     seen: list[int] = []
     gate = threading.Event()
     async with opened(app) as pilot:
-        app.screen.run_query("x", always_current, lambda *_: gate.wait(5) and 1, seen.append)
+        app.screen.run_query("x", always_current, lambda *_: gate.wait(60) and 1, seen.append)
         app.screen.run_query("x", always_current, lambda *_: 2, seen.append)
         await pilot.pause(0.1)
         gate.set()

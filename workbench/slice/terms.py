@@ -163,7 +163,7 @@ class Compare(Term):
 def _equal(field: Field, value: c.Value) -> list[c.Condition]:
     """Ask for a number, or for a text that may be a number too."""
     number_ = c.Entry(field.column, as_number=True)
-    if isinstance(value, float):
+    if not isinstance(value, str):
         return [c.IsIn(number_, (value,))]
     tests: list[c.Condition] = [c.IsIn(c.Entry(field.column, as_number=False), (value,))]
     with contextlib.suppress(ValueError):

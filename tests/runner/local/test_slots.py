@@ -101,7 +101,7 @@ class Crowd:
         for sequence in sequences:
             self.engine.submit(sequence)
         for key in wait_for:
-            assert self.ended[key].wait(30), key
+            assert self.ended[key].wait(60), key
         self.engine.close()
 
 
@@ -192,7 +192,7 @@ def test_one_sequence_that_memory_cannot_hold_is_refused(monkeypatch):
     short_of_memory(monkeypatch, crowd, above=0)
     hopeless = crowd.sequence("0", [3, 4, 5], 6)
     crowd.engine.submit(hopeless)
-    assert crowd.ended["0"].wait(30)
+    assert crowd.ended["0"].wait(60)
     monkeypatch.undo()
     small = crowd.sequence("1", [3], 6)
 
@@ -232,7 +232,7 @@ def test_a_fault_of_the_program_reaches_every_caller(monkeypatch):
 
     for sequence in many:
         crowd.engine.submit(sequence)
-    assert all(crowd.ended[k].wait(30) for k in "012")
+    assert all(crowd.ended[k].wait(60) for k in "012")
 
     assert all(isinstance(s.error, IndexError) for s in many)
     with pytest.raises(ProviderUnavailable):

@@ -93,7 +93,7 @@ def test_text_and_thinking_are_streamed_timed_and_counted(form):
     assert {name: getattr(call, name) for name in OURS} == OURS
     assert (call.provider, call.model, call.response_model) == ("acme", "m", "stub-1")
     assert (call.n_chunks, call.tokens_source) == (4, "reported")
-    assert 0.02 <= call.ttft_s < call.answer_start_s <= call.e2e_s < 5
+    assert 0.02 <= call.ttft_s < call.answer_start_s <= call.e2e_s
     assert call.answer_start_s >= 0.07
     assert call.gap_p50_s <= call.gap_p99_s <= call.gap_max_s
     assert reply.text_ends == (2, 4)
@@ -233,10 +233,10 @@ def test_google_says_in_the_body_how_long_to_wait():
 def test_a_server_that_says_nothing_is_given_up(form):
     """Neither headers nor body within the time."""
     start = time.perf_counter()
-    error = fails(form, [3.0], timeout_s=0.2)
+    error = fails(form, [60.0], timeout_s=0.2)
 
     assert error.kind == "timeout"
-    assert time.perf_counter() - start < 2.0
+    assert time.perf_counter() - start < 30.0
 
 
 def test_a_cancelled_call_lets_its_connection_go(form):

@@ -359,7 +359,7 @@ def test_a_tool_that_hangs_is_given_up():
     called = asyncio.run(tools.Toolbox([Slow()]).call("calculator", "1"))
 
     assert called.record.error_type == "timeout"
-    assert 0.04 < called.record.e2e_s < 2.0
+    assert 0.04 < called.record.e2e_s < 30.0
 
 
 def test_times_are_the_clock_s():
