@@ -786,7 +786,8 @@ def translated(path: Path | None = None, *, writing: bool = False) -> Iterator[N
             "narrow the slice, or group by fewer columns"
         ) from error
     except duckdb.PermissionException as error:
-        raise QueryError(
+        fault = None if path is None else causes.use_failed(path, error, writing=writing)
+        raise fault or QueryError(
             f"{causes.first_line(error)}. If you trust the query, let it use your files: "
             "workbench sql --allow-files, or wb.open(…, allow_files=True)"
         ) from error
