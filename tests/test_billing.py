@@ -414,13 +414,14 @@ def test_failed_requests_of_unknown_charge_are_counted_apart(tmp_path: Path) -> 
         call(),
         call(**failed),
         *(call(**failed | {"error_type": kind}) for kind in ("connect", "dns", "http_429")),
+        call(**failed | {"error_type": "http_408"}),
         call(n_requests=0, input_tokens=0, cache_read_tokens=0, output_tokens=0),
     )
     found = wb.reconcile(store, write(tmp_path / "u.csv", USAGE, usage_line(1, 1000, 300, 400)))
 
     [row] = found.frame.rows(named=True)
-    assert (row["verdict"], row["stored_requests"], row["n_uncertain"]) == ("agrees", 1, 1)
-    assert any("1 failed request without a reply" in note for note in found.notes)
+    assert (row["verdict"], row["stored_requests"], row["n_uncertain"]) == ("agrees", 1, 2)
+    assert any("2 failed requests without a reply" in note for note in found.notes)
 
 
 def test_a_request_that_broke_off_and_told_its_usage_is_in_the_sums(tmp_path: Path) -> None:

@@ -1,11 +1,13 @@
 """Private files and folders, readable by their owner alone: they may hold prompts and answers."""
 
 import contextlib
+import errno
 import os
 import stat
 import threading
 from collections.abc import Collection, Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 FILE_MODE, FOLDER_MODE = 0o600, 0o700
 _NOBODY_ELSE = 0o077
@@ -66,6 +68,19 @@ def write_bytes(path: Path, data: bytes) -> None:
 def write_text(path: Path, text: str) -> None:
     """Write a file as UTF-8 with line ends as they are in the text; see `write_bytes`."""
     write_bytes(path, text.encode())
+
+
+def open_regular(path: Path) -> BinaryIO:
+    """Open a file to read it: the open of a pipe would wait for a writer.
+
+    Raises:
+        OSError: it cannot be opened, or is no regular file.
+    """
+    number = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+    if not stat.S_ISREG(os.fstat(number).st_mode):
+        os.close(number)
+        raise OSError(errno.EINVAL, "not a regular file", str(path))
+    return os.fdopen(number, "rb")
 
 
 def who_else_can_write(folder: Path, owners: Collection[int]) -> str | None:

@@ -125,7 +125,8 @@ def folder_of(store: Path) -> Path:
 def owner(folder: Path) -> str | None:
     """Return the id of the store that a spool belongs to; None where it does not say."""
     try:
-        return (Path(folder) / _OWNER).read_text("ascii", errors="replace").strip() or None
+        with private.open_regular(Path(folder) / _OWNER) as file:
+            return file.read().decode("ascii", "replace").strip() or None
     except OSError:
         return None
 
@@ -153,9 +154,9 @@ def file_owner(path: Path) -> str | None:
         None where the file does not say, as files of earlier versions, or cannot be read.
     """
     try:
-        if path.suffix == ".json":
-            return msgspec.json.decode(path.read_bytes(), type=_Note).store_id
-        with path.open("rb") as file:
+        with private.open_regular(path) as file:
+            if path.suffix == ".json":
+                return msgspec.json.decode(file.read(), type=_Note).store_id
             return _owner_in(file.readline(200).rstrip(b"\n"))
     except (OSError, *UNDECODABLE):
         return None

@@ -178,6 +178,7 @@ def test_repair_saves_what_can_be_read_and_the_rest_from_a_backup(
     copy = open_store(tmp_path / "copy.duckdb")
     assert copy.count() == Store(sound).count() == sum(done.traces_from.values())
     assert not any(check.is_damage for check in checks.checks(copy))
+    assert not any("cannot be read" in note for note in done.notes)
     assert path.read_bytes() == before
     for what in ("count(*)", "sum(cost_usd)", "sum(n_messages)", "count(passed)"):
         query = f"SELECT {what} AS n FROM traces"

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from tests.support import ROOT, making
 from workbench import spool
+from workbench.cli import main
 from workbench.errors import StoreError
 from workbench.records import (
     Attempt,
@@ -29,6 +30,7 @@ from workbench.records import (
     json_text,
 )
 from workbench.spool import SpoolWriter
+from workbench.store import open_store
 
 START = dt.datetime(2026, 11, 22, 1, 2, 3, 456789, tzinfo=dt.UTC)
 RUN = Run(run_id="r1", kind="collect", source="runner", status="running", started_at=START)
@@ -387,3 +389,27 @@ def test_what_a_glance_needs_of_a_trace_is_written_before_its_lists():
     fields = Trace.__struct_fields__
 
     assert set(spool.TraceEnd.__struct_fields__) < set(fields[: fields.index("calls")])
+
+
+def test_a_pipe_in_a_spool_is_not_waited_for(tmp_path: Path) -> None:
+    """The open of one waits for a writer that never comes: every command on the store hung."""
+    store = making.small_store(tmp_path)
+    for name in (
+        ".readers",
+        ".turnstile",
+        "store",
+        "a-b.jsonl",
+        "quarantine/a",
+        "claims/a-b.jsonl",
+    ):
+        pipe = store.spool_dir / name
+        pipe.parent.mkdir(exist_ok=True, mode=0o700)
+        pipe.unlink(missing_ok=True)
+        os.mkfifo(pipe, 0o600)
+
+    again = open_store(store.path)
+
+    assert again.count() == store.count()
+    assert spool.file_owner(store.spool_dir / "a-b.jsonl") is None
+    assert spool.owner(store.spool_dir) == store.id
+    assert main(["doctor", "--store", str(store.path)]) == 0

@@ -35,6 +35,7 @@ _COLUMNS = (
     "error_type",
     "retried_as",
 )
+_CUT_OFF = ("http_408", "http_499")  # the server had the request, and may have begun
 _NOT_SENT = ("connect", "dns", "tls")  # no connection was made
 
 
@@ -86,7 +87,8 @@ def read(
     has_bill_id = pl.col("response_id").is_in(bill_ids) | pl.col("request_id").is_in(bill_ids)
     kind = pl.col("error_type").fill_null("")
     has_amount = pl.col("input_tokens").is_not_null() | pl.col("billed_cost_usd").is_not_null()
-    was_refused = ~has_amount & (kind.is_in(_NOT_SENT) | kind.str.starts_with("http_4"))
+    is_refusal = kind.str.starts_with("http_4") & ~kind.is_in(_CUT_OFF)
+    was_refused = ~has_amount & (kind.is_in(_NOT_SENT) | is_refusal)
     frame = frame.filter(
         has_bill_id.fill_null(False) | (days.contains("started_at") & ~was_refused)
     )

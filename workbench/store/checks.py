@@ -213,7 +213,8 @@ def _readable(store: Store) -> list[Path]:
 
 
 def _files(folder: Path, pattern: str) -> list[Path]:
-    return list(folder.glob(pattern)) if folder.is_dir() else []
+    paths = folder.glob(pattern) if folder.is_dir() else ()
+    return [path for path in paths if path.is_file()]
 
 
 def unpriced_models(store: Store) -> list[str]:

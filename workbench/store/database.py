@@ -269,8 +269,8 @@ class _Wait:
 
 
 def _beside(path: Path, name: str, flags: int) -> int:
-    """Open a lock file in the folder of the spool."""
-    return os.open(spool.folder_of(path) / name, flags, 0o600)
+    """Open a lock file in the folder of the spool; a pipe of that name is not waited for."""
+    return os.open(spool.folder_of(path) / name, flags | getattr(os, "O_NONBLOCK", 0), 0o600)
 
 
 @contextlib.contextmanager

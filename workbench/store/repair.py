@@ -41,10 +41,12 @@ class Repaired:
         traces_from: by source, the traces that came from there, in the order in which they were
             asked.
         notes: what could not be saved, in words.
+        unreadable: by table of the damaged store, the rows that cannot be read, and all of them.
     """
 
     traces_from: dict[str, int] = dataclasses.field(default_factory=dict)
     notes: list[str] = dataclasses.field(default_factory=list)
+    unreadable: dict[str, tuple[int, int]] = dataclasses.field(default_factory=dict)
 
 
 def repair(path: Path, copy: Path, sources: Sequence[Path] = ()) -> Repaired:
@@ -126,9 +128,7 @@ def _salvage(path: Path, done: Repaired) -> tuple[Salvaged, int | None]:
                 salvaged[name] = list(_readable(store, name, n_rows))
                 n_lost = n_rows - sum(frame.height for frame in salvaged[name])
                 if n_lost:
-                    done.notes.append(
-                        f"{n_lost:,} of {formats.counted(n_rows, 'row')} of {name} cannot be read"
-                    )
+                    done.unreadable[name] = (n_lost, n_rows)
     return salvaged, n_traces
 
 
@@ -269,6 +269,13 @@ def _merged(source: Path, target: Store) -> int:
 
 
 def _count_lost(done: Repaired, salvaged: Salvaged, n_before: int | None, target: Store) -> None:
+    for table, (n_lost, n_rows) in done.unreadable.items():
+        n_there = int(target.sql(f"SELECT count(*) AS n FROM {table}")["n"][0])
+        if n_there < n_rows:  # else another source had them, or they follow from other rows
+            done.notes.append(
+                f"{n_lost:,} of {formats.counted(n_rows, 'row')} of {table} cannot be read;"
+                f" {n_there:,} are in the copy"
+            )
     there = set(target.sql("SELECT trace_id FROM traces")["trace_id"])
     named = {i for frame in salvaged.get("traces", ()) for i in frame["trace_id"]}
     lost = sorted(named - there)
