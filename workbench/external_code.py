@@ -1,7 +1,7 @@
 """External code, named `module:name` or `file.py:name`: located unrun, hashed, imported.
 
-Who may run it is decided elsewhere (`workbench.trust`); this module makes sure that what runs is
-what was hashed. Source is compiled from the bytes that were hashed, not read again: bytecode files
+`workbench.trust` decides whether it may run; this module makes sure that what runs is what was
+hashed. Source is compiled from the bytes that were hashed, not read again: bytecode files
 that lie beside it could hold another program, and are neither read nor written. Of a folder that is
 not on Python's path, nothing but the hashed files can be imported.
 """
@@ -28,7 +28,8 @@ _OPEN: set[str] = set()  # those of the roots that hold code which the user type
 _HASHED: dict[str, bytes] = {}  # path → the source, or the hash of a compiled module, that may run
 _NOT_HASHED: dict[str, str] = {}  # module that was not found → the file that was left out
 _OWN = "_workbench_own_"  # begins the names of modules that a plan or the user named
-_MOST_SOURCE_BYTES, _MOST_BYTES = 4 << 20, 256 << 20  # of a source; of a compiled module
+_MOST_SOURCE_BYTES = 4 << 20  # of a source
+_MOST_BYTES = 256 << 20  # of a compiled module, and of a program's files together
 _MOST_FILES = 2_000  # of one program beside a plan; more is a mistake, or meant to exhaust us
 _COMPILED = tuple(importlib.machinery.EXTENSION_SUFFIXES)
 
@@ -121,22 +122,22 @@ class ExternalCode:
         Raises:
             ConfigError: a file cannot be read, or there are too many.
         """
-        found: dict[Path, bytes] = {}
+        contents: dict[Path, bytes] = {}
         signs: dict[Path, list[str]] = {}
         n_bytes = 0
         waiting = [] if self.path is None else [self.path, *self._packages()]
         while waiting:
             path = waiting.pop()
-            if path in found:
+            if path in contents:
                 continue
             content = _read(path)
             if self._is_compiled(path):
-                found[path] = hashlib.blake2b(content, digest_size=32).digest()
+                contents[path] = hashlib.blake2b(content, digest_size=32).digest()
                 signs[path] = [f"{path.name} is compiled"]
                 continue
-            found[path] = content
+            contents[path] = content
             n_bytes += len(content)
-            if len(found) > _MOST_FILES or n_bytes > _MOST_BYTES:
+            if len(contents) > _MOST_FILES or n_bytes > _MOST_BYTES:
                 raise ConfigError(
                     f"the {self.what} {self.name!r} imports more than {_MOST_FILES:,} files of"
                     f" {self.root}, or {_MOST_BYTES >> 20} MiB; put it into a folder of its own, or"
@@ -147,7 +148,7 @@ class ExternalCode:
             if self.root is not None and tree is not None:
                 waiting += _imported(tree, path, self.root)
         all_signs = [sign for path in sorted(signs) for sign in signs[path]]
-        program = Program({path: found[path] for path in sorted(found)}, tuple(all_signs))
+        program = Program({path: contents[path] for path in sorted(contents)}, tuple(all_signs))
         self._latest[:] = [program]
         return program
 
@@ -202,10 +203,10 @@ class ExternalCode:
             module = self._import()
         except (Exception, SystemExit) as error:
             raise self._failed(error) from error
-        found = getattr(module, self.attribute, None)
-        if found is None:
+        value = getattr(module, self.attribute, None)
+        if value is None:
             raise ConfigError(self._lacks(kind))
-        return found
+        return value
 
     def _failed(self, error: BaseException) -> ConfigError:
         return ConfigError(f"the {self.what} {self.name!r} could not be imported: {fault(error)}")
@@ -278,8 +279,8 @@ def locate(
         for path in _candidates(root, module.split(".")):
             if path.suffix == ".py":
                 return ExternalCode(what, name, path, root, is_beside=True, is_typed=is_typed)
-    found = _on_path(what, name)
-    return ExternalCode(what, name, found, _own_root(found, module), is_typed=is_typed)
+    file = _on_path(what, name)
+    return ExternalCode(what, name, file, _own_root(file, module), is_typed=is_typed)
 
 
 def offered_folders() -> frozenset[str]:
@@ -288,7 +289,7 @@ def offered_folders() -> frozenset[str]:
 
 
 def fault(error: BaseException) -> str:
-    """Say what a fault of external code is, and where."""
+    """Describe an exception that external code raised, with its file and line."""
     last = traceback.extract_tb(error.__traceback__)[-1:]
     where = f" at {Path(last[0].filename).name}:{last[0].lineno}" if last else ""
     if isinstance(error, SyntaxError):
@@ -305,8 +306,10 @@ def fault(error: BaseException) -> str:
 def _on_path(what: str, name: str) -> Path | None:
     """Ask Python's finders for a module's file; its parent packages are located, not imported."""
     module = name.rpartition(":")[0]
-    # what another plan's code was offered is no place to look for this one's
-    spec, path, so_far = None, [p for p in sys.path if p not in _ROOTS], ""
+    # without the folders that were added for the code of other plans
+    path = [p for p in sys.path if p not in _ROOTS]
+    spec = None
+    so_far = ""
     try:
         for part in module.split("."):
             so_far = f"{so_far}.{part}" if so_far else part
@@ -401,9 +404,9 @@ def _candidates(base: Path, parts: Sequence[str]) -> Iterator[Path]:
     place = base.joinpath(*parts)
     for parent, stem in ((place, "__init__"), (place.parent, place.name)):
         for suffix in (*_COMPILED, ".py"):
-            found = parent / f"{stem}{suffix}"
-            if found.is_file():
-                yield found
+            file = parent / f"{stem}{suffix}"
+            if file.is_file():
+                yield file
 
 
 def _star(package: Path) -> Iterator[Path]:
@@ -449,13 +452,13 @@ _UNPICKLING = frozenset({"pickle", "marshal", "dill", "cloudpickle", "joblib", "
 def _signs(tree: ast.Module, name: str) -> list[str]:
     """Name what in a source may run files that no import statement names, each thing once.
 
-    It is for the reader's eye: code that hides what it does is not found out by this.
+    It is a hint for the user, not a defence: code that hides what it does is not detected.
     """
-    found: dict[str, int] = {}
+    lines: dict[str, int] = {}
     for node in ast.walk(tree):
         for what in _unseen(node):
-            found.setdefault(what, getattr(node, "lineno", 1))
-    return [f"{what} at {name}:{line}" for what, line in found.items()]
+            lines.setdefault(what, getattr(node, "lineno", 1))
+    return [f"{what} at {name}:{line}" for what, line in lines.items()]
 
 
 def _unseen(node: ast.AST) -> Iterator[str]:
@@ -561,7 +564,7 @@ class _CompiledLoader(importlib.machinery.ExtensionFileLoader):
     """Loads a compiled module that is still what was hashed."""
 
     def create_module(self, spec: importlib.machinery.ModuleSpec) -> ModuleType:
-        """Compare it just before; the system then reads the file by itself."""
+        """Compare its hash just before the system reads the file by itself."""
         hashed = _HASHED.get(self.path)
         if hashed is not None:
             content = _read(Path(self.path))
@@ -587,7 +590,7 @@ def _offer_neighbours(root: str, *, is_open: bool) -> None:
         is_open: whether all of it may be imported, not only what was hashed.
     """
     if root in sys.path and root not in _ROOTS:
-        return  # the user's own doing
+        return  # the user put it there
     if not _ROOTS:
         sys.path_hooks.insert(0, _finder)
     if is_open:

@@ -57,7 +57,7 @@ class Plugin:
         value: `module:name`, as the distribution has it.
         origin: the distribution and its version.
         folder: where the distribution lies.
-        is_installed: whether the user installed it there, so that nobody is asked.
+        is_installed: whether the user installed it, so that it is imported without a question.
         error: why it cannot be used; None where nothing is known against it.
     """
 
@@ -146,18 +146,19 @@ def listed(what: str, shipped: Collection[str] = ()) -> list[Plugin]:
         what: a key of GROUPS.
         shipped: names of the parts of this kind that ship.
     """
-    found = sorted((p for p in _read(*_path()) if p.what == what), key=lambda p: (p.name, p.origin))
+    plugins = [p for p in _read(*_path()) if p.what == what]
+    plugins.sort(key=lambda p: (p.name, p.origin))
     origins: dict[str, list[str]] = {}
-    for plugin in found:
+    for plugin in plugins:
         origins.setdefault(plugin.name, []).append(plugin.origin)
-    return [dataclasses.replace(p, error=_error(p, origins[p.name], shipped)) for p in found]
+    return [dataclasses.replace(p, error=_error(p, origins[p.name], shipped)) for p in plugins]
 
 
 def find(what: str, name: str) -> Plugin | None:
     """Find the plug-in of a kind by name, without importing it; None where there is none.
 
-    Whoever asks has looked among the parts that ship before. One that cannot be used is returned
-    as well: its `code` raises the reason.
+    Callers search the parts that ship first. A plug-in that cannot be used is returned as well: its
+    `code` raises the reason.
     """
     return next((p for p in listed(what) if p.name == name), None)
 
@@ -209,7 +210,7 @@ def _read(
     # imported here, as it would be a quarter of the time of a command that asks no registry
     import importlib.metadata
 
-    found: list[Plugin] = []
+    plugins: list[Plugin] = []
     seen: set[str] = set()
     for distribution in importlib.metadata.distributions(path=list(path)):
         try:
@@ -222,8 +223,8 @@ def _read(
         if name.lower() in seen:  # an older one, further on in the path
             continue
         seen.add(name.lower())
-        found += _of(distribution, name, text, installation)
-    return tuple(found)
+        plugins += _of(distribution, name, text, installation)
+    return tuple(plugins)
 
 
 def _of(

@@ -1,12 +1,12 @@
 """Trust in plans and task files: permissions that they need, asked of the user once and saved.
 
-Three things are asked for: that code outside the package is imported, that a key is sent to an
-address that is not its provider's own, and that a file from outside the plan's folder is sent to
-such an address, or with fields of the plan's own. Each is a `Permission` with a digest of all that
-decides what would happen. A yes is kept in the user's state folder by that digest; what has changed
-since is asked for again.
+There are three kinds: to import code outside the package, to send a key to an address that is not
+its provider's own, and to send a file from outside the plan's folder to such an address, or with
+fields of the plan's own. Each is a `Permission` with a digest of all that decides what would
+happen. A given permission is saved in the user's state folder by that digest; after a change the
+user is asked again.
 
-For every kind of code that is named `module:name` the way is the same:
+Every kind of code that is named `module:name` is imported the same way:
 
     tool = load_trusted("tool", "mine.py:Mine", [folder], trust=gate)
 """
@@ -32,7 +32,7 @@ _FILE = "trusted.jsonl"
 
 
 class Permission(NamedTuple):
-    """One thing that only the user can allow.
+    """A permission that only the user can give.
 
     Attributes:
         kind: code, key or file.
@@ -88,11 +88,11 @@ def to_send_file(path: Path, address: str, fields: Mapping[str, Any] | None = No
 
 
 class Gate:
-    """Knows what is trusted, and whom to ask.
+    """Permissions that were given, and the function that asks the user for others.
 
     Attributes:
-        notes: sentences for the user: what was trusted without a question, and what could not be
-            kept.
+        notes: messages for the user: permissions given without a question, and answers that could
+            not be saved.
     """
 
     def __init__(
@@ -104,37 +104,39 @@ class Gate:
         ledger: Path | None = None,
         now: Callable[[], dt.datetime] = lambda: dt.datetime.now(dt.UTC),
     ) -> None:
-        """Take what the user has said already.
+        """Make a gate with the answers that the user gave in advance.
 
         Args:
-            trust: True trusts everything that is asked for; a function is given the question, and
-                answers it. Both are kept. False: only what was trusted before.
-            allow_code: whether code may run without being kept as trusted.
-            source: what asks, at the beginning of the question.
+            trust: True gives every permission; a function is called with the question and returns
+                the answer. Both are saved. False gives only the permissions saved before.
+            allow_code: whether code may run without being saved as trusted.
+            source: the plan or file that needs the permissions, to begin the question with.
             ledger: the file of what is trusted; in the user's state folder where None.
             now: the time of day in UTC, for the record.
         """
-        self._trust, self._allow_code, self._source = trust, allow_code, source
+        self._trust = trust
+        self._allow_code = allow_code
+        self._source = source
         self._path = config.state_dir() / _FILE if ledger is None else ledger
         self._now = now
         self.notes: list[str] = []
 
     @classmethod
     def of(cls, trust: "Trust") -> "Gate":
-        """Make one of what a caller gave."""
+        """Return a gate as it is, or make one of a flag or a function."""
         return trust if isinstance(trust, Gate) else cls(trust)
 
     def lacking(self, permissions: Iterable[Permission]) -> list[Permission]:
-        """List what is not allowed yet, each thing once; nobody is asked."""
+        """List permissions that were not given yet, each once, without asking the user."""
         wanted = {p.digest: p for p in permissions if not (self._allow_code and p.kind == "code")}
         known = self._known() if wanted else frozenset[str]()
         return [p for digest, p in wanted.items() if digest not in known]
 
     def require(self, permissions: Iterable[Permission]) -> None:
-        """Make sure that all of it is allowed, by asking once for what is lacking.
+        """Make sure that all permissions are given; ask the user once for those that lack.
 
         Raises:
-            ConfigError: it is not; the message says what would happen, and what to give.
+            ConfigError: one was not given; the message lists them, and the option that gives them.
         """
         lacking = self.lacking(permissions)
         if not lacking:
@@ -148,7 +150,7 @@ class Gate:
             )
         if self._trust is not True and not self._trust(f"{wants}Do you trust it?"):
             raise ConfigError(f"{self._source} is not trusted; nothing of it was run or sent")
-        if self._trust is True:  # nobody has read it
+        if self._trust is True:  # the user has not seen the list
             self.notes += [f"trusted until it changes: {p.sentence}" for p in lacking]
         try:
             self._keep(lacking)
@@ -158,7 +160,7 @@ class Gate:
             )
 
     def _known(self) -> frozenset[str]:
-        """Read the digests of what is trusted; a file that others can write is nobody's word."""
+        """Read the digests of given permissions; refuse a file that other users can write."""
         try:
             fd = os.open(self._path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         except FileNotFoundError:
@@ -179,7 +181,7 @@ class Gate:
         return frozenset(_digests(text))
 
     def _keep(self, permissions: Iterable[Permission]) -> None:
-        """Append what was allowed."""
+        """Append permissions to the file."""
         at = self._now().isoformat(timespec="seconds")
         lines = [
             json.dumps({"trusted": p.digest, "kind": p.kind, "what": p.sentence, "at": at})
@@ -208,10 +210,11 @@ def load_trusted(
     Args:
         what: what it is used as, in messages: strategy, tool, scorer, source, analysis, provider.
         name: as the user or a file named it.
-        folders: where it is looked for first, in order.
+        folders: folders to search first, in order.
         kind: what it is in Python, in messages: class, function.
-        trust: who answers for it.
-        is_typed: whether the user named it where he works, so that nobody is asked.
+        trust: as in `Gate`, or a gate.
+        is_typed: whether the user named it (on the command line, from Python), which gives the
+            permission.
 
     Raises:
         ConfigError: it is not trusted, is not there, or its import failed.

@@ -118,10 +118,10 @@ def _follow(path: Path, folder: Path, store_id: str) -> None:
 
 
 def _set_aside(folder: Path, owner: str) -> None:
-    who = f"{folder} belongs to another store (id {owner[:8]})"
+    conflict = f"{folder} belongs to another store (id {owner[:8]})"
     if is_live(folder):
         raise StoreError(
-            f"{who}, whose collector still runs; stop it, or name another file with --store"
+            f"{conflict}, whose collector still runs; stop it, or name another file with --store"
         )
     aside = folder.with_name(f"{folder.name.removesuffix('.spool')}.{owner[:8]}.spool")
     if aside.exists():
@@ -129,15 +129,15 @@ def _set_aside(folder: Path, owner: str) -> None:
     try:
         folder.rename(aside)
     except FileNotFoundError:
-        return  # another process has done it
+        return  # another process has moved it
     except OSError as error:
         raise StoreError(
-            f"{who} and cannot be moved: {error.strerror}; move it yourself"
+            f"{conflict} and cannot be moved: {error.strerror}; move it yourself"
         ) from error
     _LOG.warning(
         "%s; it was moved to %s and nothing of it was taken in. "
         "To take it into this store: workbench import %s",
-        who,
+        conflict,
         aside,
         aside,
     )
@@ -147,7 +147,7 @@ def _refuse_foreign(folder: Path, store_id: str) -> None:
     """Set aside the files within a spool that another store's collector wrote, and say so.
 
     Segments, journals of unfinished attempts, claims and notes of batches: taken in, they would be
-    answers that this store never paid, or attempts that nobody makes.
+    answers that this store never paid for, or attempts in flight that no collector makes.
     """
     moved: list[tuple[Path, str]] = []
     stuck: list[Path] = []
@@ -155,17 +155,17 @@ def _refuse_foreign(folder: Path, store_id: str) -> None:
         for path in sorted(folder.glob(pattern)):
             if not spool.is_foreign(path, store_id) or spool.is_live(path):
                 continue
-            who = str(spool.file_owner(path))[:8]
+            owner = str(spool.file_owner(path))[:8]
             try:
                 for part in (path, path.with_suffix(".results.jsonl")):
                     _set_file_aside(folder, part)
             except OSError:
                 stuck.append(path)
             else:
-                moved.append((path, who))
+                moved.append((path, owner))
     aside = folder / FOREIGN
     if moved:
-        owners = ", ".join(sorted({who for _, who in moved}))
+        owners = ", ".join(sorted({owner for _, owner in moved}))
         _LOG.warning(
             "%d files in %s were written for another store (id %s); they are set aside in %s. "
             "They belong into the spool of that store%s",

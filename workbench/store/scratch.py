@@ -1,7 +1,7 @@
 """Scratch folders for unfinished files: removed by their command, or by the next one after a kill.
 
-Whoever works in one holds it under an advisory lock, which the operating system lets go of however
-its owner ends. Where there are no such locks (Windows) what a killed command left stays.
+The command that uses a folder holds an advisory lock on it, which the operating system releases
+however the process ends. Without such locks (Windows), folders of killed commands stay.
 """
 
 import contextlib
@@ -23,11 +23,12 @@ _LOCKS: bool = fcntl is not None
 
 @contextlib.contextmanager
 def folder(parent: Path, prefix: str) -> Iterator[Path]:
-    """Make a folder of our own for the length of the block; whatever is there at its end goes.
+    """Make a scratch folder for the length of the block, and remove it with its contents.
 
     Args:
-        parent: where; made where it is missing.
-        prefix: how its name begins. What killed commands left under such names goes, too.
+        parent: the folder to make it in; made where it is missing.
+        prefix: how its name begins. Unlocked folders of killed commands with this prefix are
+            removed, too.
 
     Raises:
         OSError: it cannot be made.
@@ -35,15 +36,15 @@ def folder(parent: Path, prefix: str) -> Iterator[Path]:
     private.make_folder(parent)
     sweep(parent, prefix)
     with contextlib.ExitStack() as stack:
-        path = _made(parent, prefix, stack)
+        path = _make_locked(parent, prefix, stack)
         try:
             yield path
         finally:
             shutil.rmtree(path, ignore_errors=True)
 
 
-def _made(parent: Path, prefix: str, stack: contextlib.ExitStack) -> Path:
-    """Make a folder and lock it; again if somebody took it for a dead one's in between."""
+def _make_locked(parent: Path, prefix: str, stack: contextlib.ExitStack) -> Path:
+    """Make a folder and lock it; retry if another command's `sweep` removed it before the lock."""
     while True:
         path = parent / f"{prefix}{secrets.token_hex(4)}"
         path.mkdir(mode=0o700)
@@ -58,7 +59,7 @@ def _made(parent: Path, prefix: str, stack: contextlib.ExitStack) -> Path:
 
 
 def sweep(parent: Path, prefix: str) -> None:
-    """Remove what killed commands left; what lives, or cannot be removed, stays."""
+    """Remove folders of killed commands; those in use, or that cannot be removed, stay."""
     if not _LOCKS:
         return
     for entry in list(parent.iterdir()):

@@ -113,7 +113,7 @@ def _seen(connection: duckdb.DuckDBPyConnection, fresh: str) -> list[str]:
 
 
 def _move(connection: duckdb.DuckDBPyConnection) -> None:
-    """Bring calls, tool calls and copies in line with who owns what."""
+    """Move calls and tool calls to the session that owns them, and update the copies."""
     moved = ", ".join(f"{name} = t.{name}" for name in _MOVED)
     # one row of each call stays, and goes to its owner; the others become copies
     connection.execute(

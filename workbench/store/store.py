@@ -579,10 +579,10 @@ class Store:
 
 
 class Snapshot(Store):
-    """Snapshot of a store: every question is answered from one state of the file.
+    """Snapshot of a store: every query reads one state of the file.
 
-    Nobody can write while it is open, so it is kept no longer than the questions take. It is of one
-    thread.
+    No process can write while it is open, so close it once the queries are done. It must be used
+    from one thread only.
 
     Attributes:
         moment: a text that two snapshots share only where the database did not change between them.
@@ -596,7 +596,7 @@ class Snapshot(Store):
     def _reading(
         self, cancel: Cancel | None = None
     ) -> contextlib.AbstractContextManager[duckdb.DuckDBPyConnection]:
-        del cancel  # what opened the snapshot can stop it
+        del cancel  # the handle given to `Store.snapshot` stops its queries
         return contextlib.nullcontext(self._connection)
 
     _asking = _reading

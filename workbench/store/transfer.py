@@ -34,7 +34,8 @@ class Staging:
     """Frames that wait for the lease: in memory, or in a folder beside the store when they grow."""
 
     def __init__(self, folder: Path, spill_bytes: int = SPILL_BYTES) -> None:
-        self._folder, self._spill_bytes = folder, spill_bytes
+        self._folder = folder
+        self._spill_bytes = spill_bytes
         self._held: list[fr.Frames | list[Path]] = []
         self._bytes = 0
         self._stack = contextlib.ExitStack()
@@ -145,7 +146,7 @@ def _note_interrupted(
     except StoreError:
         if path.exists():
             raise
-        return  # whoever has taken it in has noted it
+        return  # the process that ingested the segment has marked its runs
     runs = {r.run_id for r in records if isinstance(r, Run)}
     ended = {r.run_id for r in records if isinstance(r, Run) and r.ended_at is not None}
     done = {(r.configuration_id, r.item_id, r.trial) for r in records if isinstance(r, Trace)}
@@ -262,7 +263,7 @@ def _check_arrived(
 def _check_damage(
     connection: duckdb.DuckDBPyConnection, before: dict[str, int], other: Path
 ) -> None:
-    """Look for what `doctor` would call damage, and was not there before."""
+    """Run the checks of `doctor` that show damage, except for damage that was there before."""
     damage = relations.damage(connection)
     faults = [f"{n:,} {name}" for name, n in damage.items() if n > before.get(name, 0)]
     if faults:
@@ -274,7 +275,8 @@ def _check_damage(
 
 def _merge_spool(path: Path, folder: Path, store_id: str | None) -> IngestReport:
     """Write what waits in a spool that belongs to another store, which is left as it is."""
-    report, n_bad = IngestReport(), 0
+    report = IngestReport()
+    n_bad = 0
     with Staging(path.parent) as staging:
         for segment in spool.segments(folder):
             batch = spool.read_segment(segment.path)
@@ -322,13 +324,14 @@ def _once(
     folder: Path,
     report: IngestReport,
 ) -> str:
-    """Take rows that a file holds twice, as where two exports were put together, once."""
+    """Remove duplicate rows of a file, as of two exports that were put together."""
     key = ", ".join(schema.TABLES[table].key)
     counted = f"SELECT count(*), count(DISTINCT ({key})) FROM"
     rows, keys = connection.execute(f"{counted} {relation}").fetchall()[0]
     if rows == keys:
         return relation
-    file, distinct = folder / f"{table}.parquet", f"(SELECT DISTINCT * FROM {relation})"
+    file = folder / f"{table}.parquet"
+    distinct = f"(SELECT DISTINCT * FROM {relation})"
     n_distinct = connection.execute(f"{counted} {distinct}").fetchall()[0][0]
     if n_distinct > keys:
         raise ImportFormatError(

@@ -40,7 +40,8 @@ _MEDIA_IN, _MEDIA_OUT = (
 )
 _HAS_MEDIA = f"coalesce({', '.join(f'c.{name}' for name in COUNTS if is_media(name))}) IS NOT NULL"
 
-_TEXT_IN, _TEXT_OUT = "p.input_usd_per_mtok", "p.output_usd_per_mtok"
+_TEXT_IN = "p.input_usd_per_mtok"
+_TEXT_OUT = "p.output_usd_per_mtok"
 # a cached token without a price of its own is billed as fresh input, as genai-prices does
 _WRITTEN_AND_THOUGHT = (
     _priced(_BUCKETS[1], f"coalesce(p.cache_write_5m_usd_per_mtok, {_TEXT_IN})"),
@@ -62,8 +63,11 @@ _TEXT_BROKEN = (
 
 def _every_bucket() -> str:
     """Price calls whatever is in them; `prices.cost` in SQL."""
-    fresh, read, visible = FRESH_INPUT, _BUCKETS[0], f"c.output_tokens - {_THINKING}"
-    parts, unknown = list(_WRITTEN_AND_THOUGHT), []
+    fresh = FRESH_INPUT
+    read = _BUCKETS[0]
+    visible = f"c.output_tokens - {_THINKING}"
+    parts = list(_WRITTEN_AND_THOUGHT)
+    unknown = []
     for kind in MEDIA:
         given, cached, produced = (
             _zero(f"c.{part}_{kind}_tokens") for part in ("input", "cache_read", "output")
@@ -72,14 +76,15 @@ def _every_bucket() -> str:
         if kind in AS_TEXT:
             apart = f"({rate} IS NOT NULL OR NOT starts_with(p.sheet, '{BUNDLED}'))"
             given, cached = (f"CASE WHEN {apart} THEN {n} ELSE 0 END" for n in (given, cached))
-        again = f"coalesce(p.cache_read_{kind}_usd_per_mtok, {rate})"
+        cached_rate = f"coalesce(p.cache_read_{kind}_usd_per_mtok, {rate})"
         parts += [
             _priced(f"({given} - {cached})", rate),
-            _priced(f"({cached})", again),
+            _priced(f"({cached})", cached_rate),
             _priced(produced, f"p.output_{kind}_usd_per_mtok"),
         ]
         unknown.append(f"({given} > 0 AND c.cache_read_{kind}_tokens IS NULL)")
-        fresh, read = f"{fresh} - ({given}) + ({cached})", f"{read} - ({cached})"
+        fresh = f"{fresh} - ({given}) + ({cached})"
+        read = f"{read} - ({cached})"
         visible = f"{visible} - {produced}"
     parts += [
         _priced(f"({fresh})", _TEXT_IN),
@@ -103,10 +108,15 @@ REASONING_COST = f"""CASE WHEN {_TEXT_BROKEN} OR ({_HAS_MEDIA} AND ({CONTRADICTO
     / {_MILLION} END"""
 
 # A request that broke off and was made again was paid for, but it is no part of what the model did.
-_BROKEN, _WHOLE = "c.retried_as IS NOT NULL", "c.retried_as IS NULL"
-_SUBJECT, _JUDGE, _ANY = "c.role <> 'judge'", "c.role = 'judge'", "true"
-_OWN, _JUDGED = f"{_SUBJECT} AND {_WHOLE}", f"{_JUDGE} AND {_WHOLE}"
-_SHORT, _LONG = "c.cache_write_5m_tokens", "c.cache_write_1h_tokens"
+_BROKEN = "c.retried_as IS NOT NULL"
+_WHOLE = "c.retried_as IS NULL"
+_SUBJECT = "c.role <> 'judge'"
+_JUDGE = "c.role = 'judge'"
+_ANY = "true"
+_OWN = f"{_SUBJECT} AND {_WHOLE}"
+_JUDGED = f"{_JUDGE} AND {_WHOLE}"
+_SHORT = "c.cache_write_5m_tokens"
+_LONG = "c.cache_write_1h_tokens"
 _WRITTEN = (
     f"CASE WHEN coalesce({_SHORT}, {_LONG}) IS NOT NULL "
     f"THEN coalesce({_SHORT}, 0) + coalesce({_LONG}, 0) END"
