@@ -114,7 +114,7 @@ def test_a_writer_that_takes_turns_is_named_while_it_is_waited_for(
     """Whoever asks can say whom the query waits for, and call it off; otherwise it is answered in
     the end."""
     store = making.small_store(tmp_path)
-    monkeypatch.setattr(database, "_TOLD_AFTER_S", 0.0)
+    monkeypatch.setattr(database, "_NOTICE_AFTER_S", 0.0)
     monkeypatch.setattr(database, "WAIT_S", 600)
     holder = _started(_TAKE_TURNS, str(store.path), "lease")
     cancel, counted = Cancel(), list[int]()

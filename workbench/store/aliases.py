@@ -16,26 +16,27 @@ _SHEET = "aliases in "  # and the file's name: the sheet of the prices that alia
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Aliases:
-    """The names that the user explained; one for a provider wins over one for all."""
+    """The aliases of a store; one for a provider takes precedence over one for all providers."""
 
     rows: Mapping[tuple[str, str | None], Alias]
 
     def find(self, provider: str | None, model: str) -> Alias | None:
-        """Find what the user says of a name."""
-        name, service = model.lower(), provider.lower() if provider else None
+        """Find the alias of a model; None where the user gave none."""
+        name = model.lower()
+        service = provider.lower() if provider else None
         return self.rows.get((name, service)) or self.rows.get((name, None))
 
     def canonical(self, provider: str | None, model: str) -> models.Name:
-        """Read which model a name means, and by which rules or whose word."""
+        """Return the model that a name means, and the rules or the alias that say so."""
         alias = self.find(provider, model)
         if alias is None:
             return models.canonical(model)
         return models.Name(alias.canonical_model, (f"alias of {alias.sheet}",))
 
     def prices(self, provider: str | None, model: str) -> tuple[Price, ...]:
-        """List the prices of an explained name: those of the name that it is priced as.
+        """List the prices of a name that has an alias: those of the name that it is priced as.
 
-        They count as a sheet of the user's, so that they win over what the name itself may find.
+        They count as a sheet of the user's, so that they take precedence over the name's own.
         """
         alias = self.find(provider, model)
         if alias is None:

@@ -40,9 +40,10 @@ def take(connection: duckdb.DuckDBPyConnection, path: Path, layout: int) -> Path
         layout: of the store as it is.
 
     Raises:
-        StoreError: the copy is not like the store; nothing of it stays.
+        StoreError: the copy differs from the store; the copy is removed.
     """
-    backup, partial = path_of(path, layout), _partial(path, layout)
+    backup = path_of(path, layout)
+    partial = _partial(path, layout)
     partial.unlink(missing_ok=True)
     connection.execute("COMMIT")
     connection.execute("CHECKPOINT")

@@ -1,8 +1,8 @@
 """Causes of a file that cannot be opened, read or written, by error codes and facts of the system.
 
-DuckDB's errors carry a type and a text; the text holds paths and values of the user. So whatever
-the type leaves open is looked up: who holds a lock, what the operating system answers to an
-opening, what the file's header says, whether the disk takes a write.
+DuckDB's errors carry a type and a text; the text holds paths and values of the user. So what
+the type does not say is determined otherwise: which process holds a lock, how the operating system
+answers an attempt to open the file, what its header says, whether the disk takes a write.
 """
 
 import contextlib
@@ -30,7 +30,8 @@ _DAMAGE = (duckdb.SerializationException, duckdb.InternalException, duckdb.Fatal
 _NARROW_BYTES = 32 << 20  # less room than this, and a failed write is put down to it
 _PROBE_BYTES = 1 << 20
 _WINDOWS_SHARING = 32  # ERROR_SHARING_VIOLATION
-_MAGIC_AT, _MAGIC = 8, b"DUCK"
+_MAGIC = b"DUCK"
+_MAGIC_AT = 8  # bytes from the start of the file
 _LIBRARY_AT = 52  # the version of the library that wrote the file, ended by a zero byte
 _IS_LINUX = platform.system() == "Linux"
 _FLOCK = "hhqqi4x" if _IS_LINUX else "qqihh"  # `struct flock`; elsewhere that of BSD and macOS
@@ -64,8 +65,9 @@ def holder(path: Path) -> str | None:
 
 
 def _locked_by(file: int) -> str | None:
-    write, begin = fcntl.F_WRLCK, os.SEEK_SET
-    lock = (write, begin, 0, 0, 0) if _IS_LINUX else (0, 0, 0, write, begin)
+    kind = fcntl.F_WRLCK
+    whence = os.SEEK_SET
+    lock = (kind, whence, 0, 0, 0) if _IS_LINUX else (0, 0, 0, kind, whence)
     with contextlib.suppress(OSError):  # a file system without locks
         answer = struct.unpack(_FLOCK, fcntl.fcntl(file, fcntl.F_GETLK, struct.pack(_FLOCK, *lock)))
         kind, process = (answer[0], answer[4]) if _IS_LINUX else (answer[3], answer[2])
@@ -186,8 +188,8 @@ def use_failed(path: Path, error: duckdb.Error, *, writing: bool) -> StoreError 
     if isinstance(error, duckdb.IOException):
         return StoreError(f"reading or writing failed: {message}")
     if writing and isinstance(error, duckdb.TransactionException):
-        # Nobody else writes meanwhile, so nothing contradicts: the disk has refused. What was
-        # written of it is taken back by now, so that a full disk has room again.
+        # The lease keeps other writers out, so this is no conflict: the disk refused the write. The
+        # transaction was rolled back, so that a full disk has room again.
         free = shutil.disk_usage(path.parent).free
         return StoreUnwritable(
             f"cannot write {path}: {message}; nothing was changed; "
@@ -228,16 +230,16 @@ _ADVICE = {
 
 
 def is_of_disk(error: OSError) -> bool:
-    """Say whether an error is the fault of a disk or of rights, and not of what was asked."""
+    """Return whether an error comes from the disk or from permissions, not from the request."""
     return error.errno in _ADVICE
 
 
 def reason(error: OSError, other: str = "another --store") -> str:
-    """Say what an error code means for whoever has to mend it.
+    """Return the cause that an error code stands for, and what the user can do.
 
     Args:
-        error: of the operating system.
-        other: what may be named in place of what was refused.
+        error: an error of the operating system.
+        other: the option or argument that the user can give instead, for the advice.
     """
     message = error.strerror or str(error)
     if error.errno in _ADVICE:

@@ -19,12 +19,12 @@ from workbench.store.store import Store
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Check:
-    """One look at the store.
+    """Result of one check of a store.
 
     Attributes:
-        name: what is looked at.
-        n: how many rows break it; 0 is sound, None that it could not be looked at.
-        fatal: whether it means damage, not just something to know.
+        name: what is counted, such as "columns that cannot be read".
+        n: the count; 0 means sound, None that the check could not run.
+        fatal: whether a count above 0 means damage, not only a warning.
         advice: what to do if n is not 0.
     """
 
@@ -40,18 +40,18 @@ class Check:
 
 
 def checks(store: Store, *, quick: bool = False) -> list[Check]:
-    """Look at everything; nothing is changed.
+    """Run all checks of a store; nothing is changed.
 
     Args:
-        store: which.
-        quick: look at relations between rows alone, without reading every column first.
+        store: the store to check.
+        quick: check relations between rows alone, without reading every column first.
     """
     read = [] if quick else [*of_reading(reading.read_all(store)), *of_derived(store)]
     return [*read, *of_relations(store), *_of_spool(store)]
 
 
 def of_reading(result: reading.Reading) -> list[Check]:
-    """Say what a reading of the whole store means."""
+    """Return the checks of a whole store that was read."""
     return [
         Check(
             "columns that cannot be read",
@@ -69,7 +69,8 @@ def of_reading(result: reading.Reading) -> list[Check]:
             "views that ask something else than workbench does",
             len(result.altered),
             True,
-            f"figures from {listed(result.altered)} are somebody else's; {causes.REPAIR}",
+            f"{listed(result.altered)} have other SQL, so their figures may be wrong;"
+            f" {causes.REPAIR}",
         ),
         Check(
             "schemas, tables, views and functions that are not workbench's",
@@ -81,13 +82,13 @@ def of_reading(result: reading.Reading) -> list[Check]:
 
 
 def listed(names: list[str], most: int = 8) -> str:
-    """Write names in a row; of more than `most` the first ones, and how many there are more."""
+    """Join names with commas: at most `most` of them, and the number of the others."""
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(name for name in names[:most]) + more
 
 
 def of_derived(store: Store) -> list[Check]:
-    """Make again what follows from a value alone: the ids of texts, the lists of parameters."""
+    """Compare derived data with its values: the ids of texts, the lists of parameters."""
     return [
         _counted(
             store,
@@ -117,7 +118,7 @@ def _counted(
 
 
 def of_relations(store: Store) -> list[Check]:
-    """Look at what must hold between the rows of a store."""
+    """Check the relations that must hold between the rows of a store."""
     try:
         with store.snapshot() as snapshot:
             return [_look(snapshot, *query) for query in RELATIONS]

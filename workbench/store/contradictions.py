@@ -1,8 +1,8 @@
 """Contradictions between two stores that hold the same rows, and the rows that one side lacks.
 
-A merge comes to the same rows whichever store is merged into which: what both know is compared in
-every column, what only one knows is added, and where they contradict each other a side is named by
-the user or nothing is taken.
+A merge gives the same rows in either direction. Rows that both stores have are compared in every
+column, and rows or values that only one has are added. Where the two contradict each other, the
+user chooses a side, or nothing is merged.
 """
 
 import dataclasses
@@ -39,13 +39,13 @@ _WHOLE = {name for name in views.TOTALS if TABLES["traces"][name].type != "float
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Found:
-    """What two stores say differently of the same things.
+class Contradiction:
+    """A contradiction between two stores: rows of one table that differ for the same keys.
 
     Attributes:
-        table: where, or "prices in force".
-        n: of how many things.
-        things: the first of them, each with what differs, in words.
+        table: the name of the table, or "prices in force".
+        n: number of rows that contradict.
+        things: the first of them: id, and the columns that differ, as text.
     """
 
     table: str
@@ -59,7 +59,7 @@ class Found:
         return f"{name} ({self.n:,}): {', '.join(things)}{more}"
 
 
-def find(connection: duckdb.DuckDBPyConnection, new: Relations) -> list[Found]:
+def find(connection: duckdb.DuckDBPyConnection, new: Relations) -> list[Contradiction]:
     """Compare the rows of both sides; the traces of equal attempts are put into `common`.
 
     A failed try and a later one of the same attempt do not contradict each other, nor do a session
@@ -86,19 +86,20 @@ def find(connection: duckdb.DuckDBPyConnection, new: Relations) -> list[Found]:
     ]
     if "prices" in new:
         contradictions.append(_in_force(connection, new["prices"]))
-    return [each for each in contradictions if each.n]
+    return [one for one in contradictions if one.n]
 
 
 def settle(
     connection: duckdb.DuckDBPyConnection,
     new: Relations,
-    contradictions: list[Found],
+    contradictions: list[Contradiction],
     prefer: Prefer,
 ) -> dict[str, str]:
     """Decide contradictions for one side; returns the relations to write, without rejected rows."""
     accepted = dict(new)
-    for each in contradictions:
-        table, against = each.table, _against(each.table)
+    for contradiction in contradictions:
+        table = contradiction.table
+        against = _against(table)
         if table == "traces":
             if prefer == "theirs":
                 ids = connection.execute(f"SELECT trace_id FROM {against}").fetchall()
@@ -132,7 +133,7 @@ def settle(
 
 
 def complete(connection: duckdb.DuckDBPyConnection, new: Relations, report: IngestReport) -> None:
-    """Add what only the other side knows of what both have; call after `find` and all inserts."""
+    """Fill rows that both sides have from the other side; call after `find` and all inserts."""
     for table in RULES:
         sets = differences.filled(table)
         if table in new and sets and count(connection, f"{differ(table)} WHERE here AND there"):
@@ -151,7 +152,7 @@ def complete(connection: duckdb.DuckDBPyConnection, new: Relations, report: Inge
 
 
 def derive(connection: duckdb.DuckDBPyConnection) -> None:
-    """Make again what follows from rows that have changed: sums and counts of traces."""
+    """Recompute the derived columns of changed traces: sums and counts."""
     touched = " UNION ".join(
         f"SELECT trace_id FROM {differ(table)} WHERE there"
         for table in ("traces", "calls", "tool_calls", "messages")
@@ -234,7 +235,7 @@ def _check_texts(connection: duckdb.DuckDBPyConnection, contents: str, ids: str)
 
 def _attempts(
     connection: duckdb.DuckDBPyConnection, new: Relations, differing: dict[str, int]
-) -> Found:
+) -> Contradiction:
     """Compare the traces in `common` with all that they consist of."""
     against = _against("traces")
     looks = ["SELECT NULL::VARCHAR AS trace_id, '' AS what WHERE false"]
@@ -275,7 +276,7 @@ def _partial(table: str, elsewhere: str, side: str) -> str:
     )
 
 
-def _plain(connection: duckdb.DuckDBPyConnection, table: str, relation: str) -> Found:
+def _plain(connection: duckdb.DuckDBPyConnection, table: str, relation: str) -> Contradiction:
     """Compare rows that are not part of an attempt, or are told apart from it: scores."""
     key = TABLES[table].key
     key_columns = ", ".join(f"o.{name}" for name in key)
@@ -289,15 +290,15 @@ def _plain(connection: duckdb.DuckDBPyConnection, table: str, relation: str) -> 
     return _listed(connection, table, f"concat_ws(' ', {', '.join(key)})")
 
 
-def _listed(connection: duckdb.DuckDBPyConnection, table: str, name: str) -> Found:
+def _listed(connection: duckdb.DuckDBPyConnection, table: str, name: str) -> Contradiction:
     against = _against(table)
     first = connection.execute(
         f"SELECT {name} AS name, what FROM {against} ORDER BY ALL LIMIT {SHOWN}"
     ).fetchall()
-    return Found(table, count(connection, against), tuple(first))
+    return Contradiction(table, count(connection, against), tuple(first))
 
 
-def _in_force(connection: duckdb.DuckDBPyConnection, relation: str) -> Found:
+def _in_force(connection: duckdb.DuckDBPyConnection, relation: str) -> Contradiction:
     """Compare users' own prices for the same calls, except where one side has both rows."""
     equal = " AND ".join(f"o.{c} IS NOT DISTINCT FROM n.{c}" for c in _FORCE)
     unequal = " OR ".join(f"o.{c} IS DISTINCT FROM n.{c}" for c in _RATES)

@@ -23,14 +23,14 @@ _AGAIN = "export it again, or use another copy"
 
 @dataclasses.dataclass(slots=True)
 class Copy:
-    """What is known of a copy.
+    """A copy of a store, and the results of its checks.
 
     Attributes:
         kind: "export" or "backup".
-        store_id: the store that it was made of; None where it does not say.
-        layout: of its tables; None where it cannot be told.
-        n_rows: of all tables that could be read.
-        checks: what was looked at; damage among it is damage of the copy.
+        store_id: id of the store that it was made from; None where the copy has no id.
+        layout: layout version of its tables; None where unknown.
+        n_rows: number of rows of all tables that could be read.
+        checks: results of its checks.
     """
 
     kind: str
@@ -41,12 +41,12 @@ class Copy:
 
 
 def is_copy(path: Path) -> bool:
-    """Say whether a path is that of an export or a backup, by what it is called or holds."""
+    """Return whether a path is that of an export (a folder) or a backup (by its suffix)."""
     return path.is_dir() or path.name.endswith(BACKUP)
 
 
 def look(path: Path, *, quick: bool = False) -> Copy:
-    """Look at an export or a backup; it is only read.
+    """Check an export or a backup, which is only read.
 
     Args:
         path: the export's folder, or the backup's file.
@@ -72,16 +72,18 @@ def _export(folder: Path, *, quick: bool) -> Copy:
     files = sorted(folder.glob("*.parquet"))
     copy = Copy("export")
     if manifest is None:
-        advice = f"without {exports.MANIFEST} nobody can tell whether it is whole; {_AGAIN}"
+        advice = f"without {exports.MANIFEST} it cannot be checked for completeness; {_AGAIN}"
         copy.checks.append(Check("manifests that are missing or damaged", 1, True, advice))
     else:
-        copy.store_id, copy.layout = manifest.store_id, manifest.layout
+        copy.store_id = manifest.store_id
+        copy.layout = manifest.layout
         faults = exports.faults(folder, manifest, hashes=not quick)
         advice = f"{'; '.join(faults)}; {_AGAIN}"
         copy.checks.append(
             Check("files that are missing, damaged or of another export", len(faults), True, advice)
         )
-    unequal, unreadable = [], []
+    unequal: list[str] = []
+    unreadable: list[str] = []
     for file in files:
         part = manifest.tables.get(file.stem) if manifest else None
         try:

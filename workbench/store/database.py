@@ -1,12 +1,13 @@
 """Access to the database file: readers open it read-only per query, the writer takes a lease.
 
-DuckDB lets one process write, and then no other may read. So nobody keeps the file: every use opens
-it, and waits politely where another process has it. Within a process, many read or one writes.
+DuckDB lets one process write, and then no other may read. So no process keeps the file open: every
+use opens it, and waits while another process has it. Within a process, many read or one writes.
 Across processes a writer closes a turnstile, an advisory lock beside the store: readers that are
 inside finish, new ones wait, so that many short readers cannot starve a writer.
 
-Who takes turns lets go soon and is waited for. Any other program that has the file open, a DuckDB
-shell or a connection of the notebook, may keep it for hours: it is named after `STRANGER_S`.
+Processes that use the turnstile release the file soon: they are waited for. Any other program that
+has it open, a DuckDB shell or a connection of the notebook, may keep it for hours: after
+`STRANGER_S`, `StoreLocked` names it.
 """
 
 import atexit
@@ -45,10 +46,11 @@ try:
 except ImportError:  # not a POSIX system: writers do without the turnstile
     fcntl = None  # type: ignore[assignment]  # the one platform switch of this module
 
-WAIT_S = 30.0  # for those who take turns
-STRANGER_S = 1.2  # for anybody else: named within 2 s, the start of a command included
-_TOLD_AFTER_S = 1.0  # waiting in silence
-# Whoever had the file may have let go before the look; so often in a row it was nobody.
+WAIT_S = 30.0  # for processes that use the turnstile
+STRANGER_S = 1.2  # for other programs: named within 2 s, the start of a command included
+_NOTICE_AFTER_S = 1.0  # of waiting, before the log and `Cancel.waiting_for` name the process
+# A process may release the file before it is looked up. After so many failures in a row without a
+# process that has the file, the cause is no lock.
 _UNSEEN = 20
 _UNKNOWN = "another process"
 TIME_LIMIT_S = 600.0
@@ -109,14 +111,14 @@ NOTHING = Reach()
 
 
 class Cancel:
-    """A handle with which another thread stops a query, and learns whom it waits for.
+    """A handle with which another thread stops a query, and reads which process it waits for.
 
     DuckDB forgets an interrupt that arrives before a query executes, as while it is bound. So it is
     repeated until the block that `watching` opened is left.
 
     Attributes:
         cancelled: whether the query is to stop.
-        waiting_for: who has the file, for as long as the query waits for it; "" otherwise.
+        waiting_for: the process that has the file, while the query waits for it; "" otherwise.
     """
 
     def __init__(self) -> None:
@@ -129,8 +131,9 @@ class Cancel:
     def cancel(self) -> None:
         """Stop the query that runs, or the next one to start."""
         with self._lock:
-            again, self.cancelled = self.cancelled, True
-            if self._connection is not None and not again:
+            was_cancelled = self.cancelled
+            self.cancelled = True
+            if self._connection is not None and not was_cancelled:
                 threading.Thread(target=self._insist, daemon=True).start()
 
     @contextlib.contextmanager
@@ -239,12 +242,12 @@ def _gate(path: Path) -> _Gate:
 
 
 class _Wait:
-    """One wait for a file: how long it lasted, whom for, and whether it was called off."""
+    """One wait for a file: its duration, the process that has the file, and its cancellation."""
 
     def __init__(self, cancel: Cancel | None) -> None:
         self._cancel = cancel
         self._began = time.monotonic()
-        self._told = False
+        self._is_logged = False
 
     def over(self, limit_s: float) -> bool:
         """Whether the wait is longer than a limit; QueryCancelled where it was called off."""
@@ -253,17 +256,17 @@ class _Wait:
         return time.monotonic() - self._began > limit_s
 
     def name(self, path: Path, holder: str, *, aloud: bool) -> None:
-        """Say who is waited for, once the wait is long enough to be noticed."""
-        if not self.over(_TOLD_AFTER_S):
+        """Report the process that has the file, once the wait is long enough to be noticed."""
+        if not self.over(_NOTICE_AFTER_S):
             return
         if self._cancel is not None:
             self._cancel.waiting_for = holder
-        if aloud and not self._told:
-            self._told = True
+        if aloud and not self._is_logged:
+            self._is_logged = True
             _LOG.warning("waiting for %s, which has %s open", holder, path)
 
     def end(self) -> None:
-        """Wait for nobody any more."""
+        """Clear `Cancel.waiting_for`."""
         if self._cancel is not None:
             self._cancel.waiting_for = ""
 
@@ -279,8 +282,9 @@ def _turnstile(
 ) -> Iterator[None]:
     """Pass the turnstile of a store, or close it for the length of the block.
 
-    It only orders who goes first; DuckDB's own lock decides who may. Where there is no spool folder
-    to keep it in, or no right to write there, or it stays closed for too long, it is passed by.
+    It only sets the order of processes; DuckDB's own lock gives access. Without a spool folder to
+    keep it in, or without write permission there, or where it stays closed longer than `WAIT_S`,
+    the block runs without it.
     """
     with contextlib.ExitStack() as stack:
         with contextlib.suppress(OSError):
@@ -292,7 +296,7 @@ def _turnstile(
                 file = _beside(path, ".turnstile", flags)
                 stack.callback(os.close, file)
                 entered = _flock(file, fcntl.LOCK_EX if closing else fcntl.LOCK_SH, path, cancel)
-                if entered and closing:  # whom others wait for
+                if entered and closing:  # the name of this process, for those that wait
                     stack.callback(os.ftruncate, file, 0)
                     os.pwrite(file, f"{os.getpid()} {store_id or ''}".strip().encode(), 0)
         yield
@@ -310,7 +314,7 @@ def _holder(note: bytes, path: Path) -> str:
 
 
 def _flock(file: int, kind: int, path: Path, cancel: Cancel | None) -> bool:
-    """Lock a file; False where whoever has it keeps it for too long."""
+    """Lock a file; False where another process keeps it locked longer than `WAIT_S`."""
     wait = _Wait(cancel)
     try:
         for pause in _pauses():
@@ -339,8 +343,8 @@ def _inside(path: Path) -> Iterator[None]:
 
 
 def _are_inside(path: Path) -> bool:
-    """Whether readers that will let go have the file; asked by a writer."""
-    if os.name != "posix":  # nobody can tell; then they get the time
+    """Return whether readers that use the turnstile have the file; for a writer."""
+    if os.name != "posix":  # unknown; assume so, and wait `WAIT_S`
         return True
     with contextlib.suppress(OSError):
         file = _beside(path, ".readers", os.O_RDONLY)
@@ -483,7 +487,7 @@ def _connect(
             f"there is no store at {path}; make one with: workbench import PATH --store {path}"
         )
     wait = stranger = _Wait(cancel)
-    unseen = 0  # failures in a row without anybody seen who has the file
+    unseen = 0  # failures in a row in which no process was seen that has the file
     try:
         for pause in _pauses():
             try:
@@ -496,7 +500,7 @@ def _connect(
                 # Writers that take turns have closed the turnstile, so that only a stranger keeps a
                 # reader out.
                 turns = not read_only and _are_inside(path)
-                if turns:  # whoever is left when they are gone gets time of its own
+                if turns:  # another program has its own limit, once these readers are gone
                     stranger = _Wait(cancel)
                 if wait.over(WAIT_S) or (not turns and stranger.over(STRANGER_S)):
                     if holder is None:  # a slow machine counts fewer failures than it waits seconds
@@ -513,7 +517,7 @@ def _connect(
 
 _open: dict[Path, int] = {}  # connections of ours, by file
 _shared: dict[Path, duckdb.DuckDBPyConnection] = {}  # instances of readers
-_users: dict[Path, int] = {}  # how many use each
+_users: dict[Path, int] = {}  # number of connections that use each
 _opening = threading.Lock()
 
 
@@ -592,7 +596,7 @@ def _text(path: Path) -> str:
 
 
 def _close(path: Path, connection: duckdb.DuckDBPyConnection, *, shared: bool) -> None:
-    """Close a connection, and its instance where nobody else uses it."""
+    """Close a connection, and its instance where no other connection uses it."""
     with _opening:
         _less(_open, path)
         connection.close()
@@ -601,7 +605,7 @@ def _close(path: Path, connection: duckdb.DuckDBPyConnection, *, shared: bool) -
 
 
 def _less(counts: dict[Path, int], path: Path) -> int:
-    """Count one less; returns how many are left."""
+    """Decrement a count; returns the new count."""
     n_left = counts.pop(path) - 1
     if n_left:
         counts[path] = n_left
@@ -609,7 +613,7 @@ def _less(counts: dict[Path, int], path: Path) -> int:
 
 
 def _spill_folder(path: Path) -> str:
-    """Where queries that outgrow their memory spill: into a folder that nobody else can enter.
+    """Return the folder for queries that outgrow their memory; other users cannot enter it.
 
     DuckDB makes the files with the mask of the process, so that the folder above has to hide them.
     """
@@ -621,7 +625,7 @@ def _spill_folder(path: Path) -> str:
 
 @functools.cache
 def _scratch() -> str:
-    """A folder of this process alone, for queries of a store in a folder that cannot be written."""
+    """Make a folder of this process, for queries of a store whose folder cannot be written."""
     folder = tempfile.mkdtemp(prefix="workbench-")
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     return folder
@@ -634,7 +638,7 @@ def _pauses() -> Iterator[float]:
 
 
 def _held_by(path: Path, error: duckdb.Error) -> str | None:
-    """Name who has the file; None where nobody is seen, who may have let go meanwhile."""
+    """Name the process that has the file; None where none is seen (it may just have closed it)."""
     if isinstance(error, _CONFLICT):
         return "another DuckDB connection of this process"
     with _opening:  # so that no connection of ours comes and loses its lock to the look
@@ -651,7 +655,7 @@ def _fault(path: Path, error: duckdb.Error, unseen: int, *, read_only: bool) -> 
 
 
 def _refused(path: Path, holder: str | None, error: duckdb.Error, *, read_only: bool) -> str:
-    """Say who has the file, in which way as far as that is known, and what to do."""
+    """Write which process has the file, how it has it open where known, and what to do."""
     where = f"{path} is held by {holder or _UNKNOWN}"
     if isinstance(error, _CONFLICT):
         mine = "read-only" if read_only else "for writing"
@@ -713,7 +717,8 @@ def fetch(relation: duckdb.DuckDBPyRelation, most_bytes: int | None = None) -> p
 
     most = most_bytes or memory.total_bytes() // 4
     reader = _representable(relation).to_arrow_reader(_FETCHED_ROWS)
-    batches, size = [], 0
+    batches = []
+    size = 0
     for batch in reader:
         size += batch.nbytes
         if size > most:

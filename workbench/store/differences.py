@@ -26,7 +26,7 @@ class Rule:
     """How the rows of a table are compared.
 
     Attributes:
-        derived: columns that follow from other rows; nobody compares or fills them.
+        derived: columns that follow from other rows; they are neither compared nor filled.
         telling: columns whose null says something, so that it contradicts a value; elsewhere null
             is unknown, contradicts nothing and is filled from the other side.
         least: columns of which the lesser value stands and contradicts nothing.
@@ -103,8 +103,9 @@ def note(
 ) -> int:
     """Make the temporary table of the keys whose rows differ; returns how many there are.
 
-    Beside the key it has `here` and `there`: who has a row. Of what hangs on a trace, the traces in
-    `common` are looked at, and rows that one side lacks are listed too.
+    Beside the key it has `here` and `there`: whether each side has the row. For tables whose rows
+    belong to a trace, only traces in `common` are compared, and rows that one side lacks are listed
+    too.
 
     Args:
         connection: inside a lease, with `common` if the table hangs on traces.
@@ -169,7 +170,8 @@ def filled(table: str) -> str:
     rule = RULES[table]
     sets = []
     for name in values(table):
-        mine, theirs = f"{table}.{name}", f"n.{name}"
+        mine = f"{table}.{name}"
+        theirs = f"n.{name}"
         value = f"coalesce({mine}, {theirs})"
         if name in rule.least:
             value = f"least({mine}, {theirs})"

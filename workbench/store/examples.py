@@ -21,7 +21,7 @@ FROM trace_facts ORDER BY cost_usd DESC NULLS LAST LIMIT 20""",
 FROM trace_facts WHERE reasoning_tokens IS NOT NULL GROUP BY ALL ORDER BY ALL""",
     ),
     (
-        "Which items does nobody get right?",
+        "Which items does no configuration get right?",
         """SELECT task, item, any_value(difficulty) AS difficulty, count(*) AS n
 FROM trace_facts WHERE passed IS NOT NULL
 GROUP BY task, item HAVING NOT bool_or(passed) ORDER BY n DESC, task, item""",

@@ -95,7 +95,7 @@ def verify(folder: Path) -> Manifest:
     insist = "export it again, or take its files as they are with --as-tables"
     if manifest is None:
         raise ImportFormatError(
-            f"{folder} has no {MANIFEST}, so nobody can tell whether it is whole; {insist}"
+            f"{folder} has no {MANIFEST}, so it cannot be checked for completeness; {insist}"
         )
     if manifest.format not in {_FORMAT, _FIRST_FORMAT}:
         raise ImportFormatError(

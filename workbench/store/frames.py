@@ -57,7 +57,8 @@ class _Batch:
             self.traces[record.trace_id] = record
             self.text_bytes += sum(len(m.text) for m in record.messages)
         elif not isinstance(record, r.Attempt):
-            key, known_named = _KEYS[type(record)](record), self.named.setdefault(type(record), {})
+            key = _KEYS[type(record)](record)
+            known_named = self.named.setdefault(type(record), {})
             if isinstance(record, r.Configuration) and key in known_named:
                 record = _better_named(record, known_named[key])
             known_named[key] = record

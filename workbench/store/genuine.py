@@ -111,14 +111,14 @@ def expected_texts() -> Mapping[str, str]:
 
 @functools.cache
 def _expected() -> str:
-    """Give the digest of our views, kept in the user's cache."""
-    made_of = content_id([schema.ddl(t) for t in schema.TABLES.values()], [*map(view_query, VIEWS)])
-    cache_file = config.cache_dir() / f"views-{made_of}-duckdb-{duckdb.__version__}"
-    with contextlib.suppress(OSError, AttributeError):  # not a POSIX system: made each time
+    """Return the digest of our views, cached in the user's cache folder."""
+    version = content_id([schema.ddl(t) for t in schema.TABLES.values()], [*map(view_query, VIEWS)])
+    cache_file = config.cache_dir() / f"views-{version}-duckdb-{duckdb.__version__}"
+    with contextlib.suppress(OSError, AttributeError):  # not a POSIX system: computed each time
         if cache_file.stat().st_uid == os.getuid() and (
-            found := cache_file.read_text(encoding="ascii")
+            cached := cache_file.read_text(encoding="ascii")
         ):
-            return found
+            return cached
     digest = _digest(expected_texts())
     with contextlib.suppress(OSError):
         private.make_folder(cache_file.parent)

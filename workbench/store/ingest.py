@@ -130,18 +130,18 @@ def _insert_configurations(
 def _insert_runs(
     connection: duckdb.DuckDBPyConnection, relation: str, report: IngestReport
 ) -> None:
-    """Insert runs; a row that says more, as one that ended since, replaces what was known."""
+    """Insert runs; a more complete row, as of a run that ended since, replaces the known one."""
     offered = _count(connection, relation)
     known = _count(connection, f"runs WHERE run_id IN (SELECT run_id FROM {relation})")
     further = f"{progress('n')} > {progress('o')}"
-    kept = ", ".join(
+    columns = ", ".join(
         f"CASE WHEN {further} THEN n.{name} ELSE coalesce(n.{name}, o.{name}) END AS {name}"
         if name in PROGRESS
         else f"coalesce(n.{name}, o.{name}) AS {name}"
         for name in schema.TABLES["runs"].names
     )
     connection.execute(
-        f"""CREATE OR REPLACE TEMP TABLE later_runs AS SELECT {kept}
+        f"""CREATE OR REPLACE TEMP TABLE later_runs AS SELECT {columns}
         FROM runs o JOIN {relation} n USING (run_id)
         WHERE o.ended_at IS NULL AND {progress("n")} >= {progress("o")}"""
     )
@@ -194,7 +194,8 @@ def _insert_traces(
     fresh = new["traces"]
     among = ""
     if known:
-        fresh, among = "fresh", "SEMI JOIN fresh USING (trace_id)"
+        fresh = "fresh"
+        among = "SEMI JOIN fresh USING (trace_id)"
         connection.execute(
             "CREATE OR REPLACE TEMP TABLE fresh AS "
             f"FROM {new['traces']} ANTI JOIN traces USING (trace_id)"
@@ -260,19 +261,19 @@ def _settle_carried_over(
 def _replace_tries(connection: duckdb.DuckDBPyConnection, new: Relations) -> list[str]:
     """Merge two files' rows of one failed try; returns the traces to mark once all are inserted.
 
-    A later log says that a try was made again, and holds only its last request; the log of its own
-    holds all. Whichever comes first, the fuller one is kept, and marked.
+    A later log says that a try was repeated, and holds only its last request; the log of the try
+    itself holds all. The row with more calls is kept and marked, in either order of imports.
     """
     traces = new["traces"]
-    told = f"SELECT trace_id FROM {traces} WHERE is_replaced"
-    _mark_replaced(connection, [row[0] for row in connection.execute(told).fetchall()])
+    marked = connection.execute(f"SELECT trace_id FROM {traces} WHERE is_replaced").fetchall()
+    _mark_replaced(connection, [row[0] for row in marked])
     if "calls" not in new or not _count(connection, "traces WHERE is_replaced"):
         return []
     note_replaced(connection, new)
     fuller = connection.execute("SELECT trace_id FROM replaced WHERE n_theirs > n_mine").fetchall()
-    found = [row[0] for row in fuller]
-    delete_traces(connection, found)
-    return found
+    trace_ids = [row[0] for row in fuller]
+    delete_traces(connection, trace_ids)
+    return trace_ids
 
 
 def note_replaced(connection: duckdb.DuckDBPyConnection, new: Relations) -> None:

@@ -30,7 +30,7 @@ def total_bytes() -> int:
 
 
 def _mapped_bytes() -> int:
-    """Return how much writable memory of its own this process has mapped; 0 where nobody says."""
+    """Return the bytes of private writable memory of this process; 0 where unknown."""
     with contextlib.suppress(OSError, ValueError):
         for line in _STATUS.read_text(encoding="ascii").splitlines():
             if line.startswith("VmData:"):

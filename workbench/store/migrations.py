@@ -14,7 +14,7 @@ from workbench.store.views import CONTRADICTORY, PRICED, VIEWS, totals
 
 _META = """CREATE TABLE IF NOT EXISTS migrations (
   version INTEGER, name VARCHAR, applied_at TIMESTAMP DEFAULT (now() AT TIME ZONE 'UTC'))"""
-# who the store is, wherever its file lies: its spool, exports and backups carry the id
+# The id of the store does not depend on its path; its spool, exports and backups carry the id.
 _IDENTITY = """CREATE TABLE IF NOT EXISTS identity (
   store_id VARCHAR, made_at TIMESTAMP DEFAULT (now() AT TIME ZONE 'UTC'))"""
 # segments of the spool that are partly ingested: where to go on
@@ -96,13 +96,14 @@ def prepare(path: Path, cancel: database.Cancel | None = None, *, new_id: str | 
 
     Args:
         path: the file.
-        cancel: stops waiting for whoever has it.
+        cancel: stops waiting for the process that has it open.
         new_id: the id of a store that has none yet; None makes one at random.
 
     Returns:
         The store's id.
     """
-    current, reach = 0, database.NOTHING
+    current = 0
+    reach = database.NOTHING
     if path.exists() and not causes.is_empty(path):
         with database.reading(path, cancel) as connection:
             current = version(connection, path)

@@ -26,9 +26,9 @@ def open_store(
             folder.
         create: make the file, with its folder, where there is none.
         take_in: ingest the spool; a collector looks at it first, for what was in flight.
-        cancel: stops waiting for whoever has the file, and says who that is.
+        cancel: stops waiting for the process that has the file open, and names it.
         allow_files: let the SQL that is given to `Store.sql` read and write files, attach databases
-            and load extensions, as the user may. A store of somebody else's should not be opened
+            and load extensions, with the user's rights. Do not open a store of another person
             so.
 
     Raises:
@@ -46,7 +46,7 @@ def open_store(
     if take_in:
         try:
             store.ingest_spool()
-        except StoreLocked:  # whoever has it will take the spool in
+        except StoreLocked:  # the process that has it ingests the spool
             pass
         except StoreUnwritable as error:  # what the store has can be read all the same
             _LOG.warning("what waits in %s was not taken in: %s", store.spool_dir, error)
@@ -56,7 +56,7 @@ def open_store(
 def demo_store(path: Path) -> Store:
     """Open a store with the sample traces; those that it lacks are read from the shipped files.
 
-    A store that holds anything else is opened as it is: nothing is added, whosever it is.
+    A store that holds anything else is opened as it is: nothing is added.
     """
     import polars as pl
 

@@ -1,9 +1,8 @@
 """Repair of a damaged store: readable rows, then its spool, backups and other stores, in a new one.
 
 A trace is saved whole, with calls that sum to its totals and as many messages and tool calls as it
-counts. Only where no source has it whole, it is saved without the messages that are lost, and
-counts those that are left: what it cost and whether it passed is known all the same. The damaged
-file is only read.
+counts. Only where no source has it whole, it is saved without the lost messages, with the number of
+the remaining ones; its cost and its score stay known. The damaged file is only read.
 """
 
 import contextlib

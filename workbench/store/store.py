@@ -319,7 +319,8 @@ class Store:
         cancel: Cancel | None = None,
     ) -> int | None:
         """Return a trace's offset in `page` in the same order; None if it is not in the slice."""
-        key, before = _column(order_by), ">" if descending else "<"
+        key = _column(order_by)
+        before = ">" if descending else "<"
         rows = self._rows("trace_facts", where, self._own([order_by]))
         frame = self.sql(
             f"""WITH listed AS (SELECT {key} AS key, trace_id FROM ({rows})),

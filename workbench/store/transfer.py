@@ -237,7 +237,7 @@ def _relations(
     return {t: f"{_MERGED}.main.{t}" for t in schema.TABLES}
 
 
-def _contradicted(other: Path, contradicting: list[contradictions.Found]) -> str:
+def _contradicted(other: Path, contradicting: list[contradictions.Contradiction]) -> str:
     listed = "; ".join(map(str, contradicting))
     return (
         f"{other} contradicts this store in {listed}; nothing of it was taken. Say which is right: "
