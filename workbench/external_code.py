@@ -599,14 +599,14 @@ def _offer_neighbours(root: str, *, is_open: bool) -> None:
     _ROOTS[:] = [root, *(r for r in _ROOTS if r != root)]
     sys.path[:] = [*(p for p in sys.path if p not in _ROOTS), *_ROOTS]
     for name, module in list(sys.modules.items()):
-        if not name.startswith(_OWN) and _is_of_another(module, root):
+        if not name.startswith(_OWN) and _is_stale(module, root):
             del sys.modules[name]
     for entry in [e for e in sys.path_importer_cache if Path(e).is_relative_to(root)]:
         if _is_below_root(entry):
             del sys.path_importer_cache[entry]
 
 
-def _is_of_another(module: ModuleType, root: str) -> bool:
+def _is_stale(module: ModuleType, root: str) -> bool:
     """Whether a module came from another plan's folder, or from a file that was edited since."""
     loader = getattr(getattr(module, "__spec__", None), "loader", None)
     if not isinstance(loader, _SourceLoader):

@@ -54,7 +54,7 @@ def test_a_manifest_lists_every_table_of_its_layout(folder: Path, tmp_path: Path
         with pytest.raises(ImportFormatError, match=r"does not list scores"):
             fresh(tmp_path).merge(folder)
 
-    assert any(check.is_damage for check in copies.look(folder).checks)
+    assert any(check.is_damage for check in copies.inspect(folder).checks)
 
 
 def test_a_part_of_an_export_is_refused_and_the_whole_then_has_all(

@@ -324,7 +324,7 @@ def test_doctor_takes_a_backup_of_an_older_layout_for_what_it_is(tmp_path: Path)
     with duckdb.connect(str(backup)) as connection:
         connection.execute((ROOT / "tests" / "layouts" / "layout_2.sql").read_text())
 
-    copy = copies.look(backup)
+    copy = copies.inspect(backup)
 
     assert copy.layout == 2
     assert [check.name for check in copy.checks if check.is_damage] == []

@@ -118,7 +118,7 @@ def _copy(path: Path, *, quick: bool, format_: str | None, output: Path | None) 
     from workbench.store import copies
 
     began = time.perf_counter()
-    copy = copies.look(path, quick=quick)
+    copy = copies.inspect(path, quick=quick)
     layout = "" if copy.layout is None else f", layout {copy.layout}"
     rows = [
         _row(copy.kind, path, f"of the store {copy.store_id or '—'}{layout}"),

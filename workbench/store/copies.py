@@ -45,7 +45,7 @@ def is_copy(path: Path) -> bool:
     return path.is_dir() or path.name.endswith(BACKUP)
 
 
-def look(path: Path, *, quick: bool = False) -> Copy:
+def inspect(path: Path, *, quick: bool = False) -> Copy:
     """Check an export or a backup, which is only read.
 
     Args:
@@ -150,7 +150,7 @@ def _backup(path: Path, *, quick: bool) -> Copy:
             read.missing = []  # tables without which it is not whole are missed below
         copy.checks += checks.of_reading(read)
     if not any(check.is_damage for check in copy.checks):
-        with raised(path, path.parent) as store:
+        with open_backup(path, path.parent) as store:
             copy.checks += checks.of_relations(store)
             copy.checks += [] if quick else checks.of_derived(store)
     copy.checks.append(_modes([path]))
@@ -158,8 +158,8 @@ def _backup(path: Path, *, quick: bool) -> Copy:
 
 
 @contextlib.contextmanager
-def raised(backup: Path, where: Path) -> Iterator[Store]:
-    """Open a backup by way of a copy that is brought up to date; the backup stays as it is.
+def open_backup(backup: Path, where: Path) -> Iterator[Store]:
+    """Open a temporary copy of a backup, upgraded to the current layout.
 
     Args:
         backup: its file.

@@ -598,13 +598,13 @@ def _text(path: Path) -> str:
 def _close(path: Path, connection: duckdb.DuckDBPyConnection, *, shared: bool) -> None:
     """Close a connection, and its instance where no other connection uses it."""
     with _opening:
-        _less(_open, path)
+        _decrement(_open, path)
         connection.close()
-        if shared and not _less(_users, path):
+        if shared and not _decrement(_users, path):
             _shared.pop(path).close()
 
 
-def _less(counts: dict[Path, int], path: Path) -> int:
+def _decrement(counts: dict[Path, int], path: Path) -> int:
     """Decrement a count; returns the new count."""
     n_left = counts.pop(path) - 1
     if n_left:

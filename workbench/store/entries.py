@@ -112,8 +112,8 @@ def missing(name: str, known: Iterable[str]) -> str:
     return f"no {what} {name.partition('.')[2]!r} ({written(name)}); {hint}"
 
 
-def asked(where: Slice) -> list[str]:
-    """List the columns of the store's own that a slice names."""
+def columns_in(where: Slice) -> list[str]:
+    """List the store's own columns that a slice names."""
     fields = (getattr(term, "field", None) for term in where.terms)
     return sorted({f.column for f in fields if f is not None and is_entry(f.column)})
 

@@ -53,7 +53,7 @@ def _third_layout(connection: duckdb.DuckDBPyConnection) -> None:
 
 
 def _unprice_contradictions(connection: duckdb.DuckDBPyConnection) -> None:
-    """Sum again what calls cost whose counts contradict themselves: they had negative costs."""
+    """Recompute the cost of calls with contradictory counts: it was negative."""
     if connection.execute("FROM calls LIMIT 1").fetchone() is None:
         return  # a new store: planning the sums would take a quarter of the time to make it
     touched = (

@@ -22,7 +22,7 @@ _OWNED = ("*-*.jsonl", f"{spool.ARRIVED}/*-*.jsonl", "claims/*-*.jsonl", f"{spoo
 
 
 def settle(path: Path, store_id: str) -> None:
-    """See to it that the folder in the place of a store's spool is its own.
+    """Make sure that the spool folder beside a store belongs to that store.
 
     A folder in the old place is moved, as is that of a store which was renamed within its folder.
     What belongs to another store is set aside, and said; where nothing can be written all stays as

@@ -14,7 +14,7 @@ _TRANSIENT = (QueryCancelled, StoreLocked, StoreMissing)
 
 @dataclasses.dataclass(slots=True)
 class Reading:
-    """What was read, and what could not be.
+    """Result of reading a whole store.
 
     Attributes:
         n_tables, n_columns, n_rows: of the tables that are there.
@@ -38,7 +38,7 @@ class Reading:
 
 
 def read_all(store: Store) -> Reading:
-    """Read all of a store; nothing is changed.
+    """Read every column of every table of a store, which is not changed.
 
     Raises:
         StoreError: its catalogue cannot be read.
@@ -46,7 +46,8 @@ def read_all(store: Store) -> Reading:
     reading = Reading()
     with store.snapshot() as snapshot:
         tables = _tables(snapshot)
-        reading.n_tables, reading.n_columns = len(tables), sum(map(len, tables.values()))
+        reading.n_tables = len(tables)
+        reading.n_columns = sum(map(len, tables.values()))
         reading.n_blocks, reading.n_bytes = _size(snapshot)
         _compare_catalogue(snapshot, tables, reading)
     for table, columns in tables.items():
@@ -106,7 +107,7 @@ def _size(store: Store) -> tuple[int, int]:
 
 
 def _strange(store: Store) -> list[str]:
-    """Name what a store never has: other schemas and their tables, functions, types, sequences."""
+    """List foreign objects: other schemas and their tables, functions, types, sequences."""
     here = "WHERE NOT internal AND database_name = current_database()"
     own = f"{here} AND schema_name = 'main'"
     frame = store.sql(

@@ -11,7 +11,7 @@ from workbench.store import views
 
 
 class Relation(NamedTuple):
-    """Something that must hold between rows.
+    """A relation between rows that must hold.
 
     Attributes:
         name: what is looked at.
@@ -80,7 +80,7 @@ _CALLED = {
 
 
 def _references() -> Iterator[tuple[str, str]]:
-    """Name and write a look for every column that points at the rows of another table."""
+    """Write a check for every column that points at the rows of another table."""
     for table in schema.TABLES.values():
         for column in table.columns:
             owner = OWNERS.get(column.name)
@@ -96,7 +96,7 @@ def _repeated(table: schema.Table) -> str:
 
 
 def _nulls() -> Iterator[tuple[str, str]]:
-    """Name and write a look for the columns of each table that always have a value."""
+    """Write a check for the columns of each table that always have a value."""
     for table in schema.TABLES.values():
         always = [c.name for c in table.columns if c.null == schema.KEY_NULL]
         if always:

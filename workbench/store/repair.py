@@ -34,7 +34,7 @@ Salvaged = dict[str, list[pl.DataFrame]]
 
 @dataclasses.dataclass(slots=True)
 class Repaired:
-    """What became of a store.
+    """Result of the repair of a store.
 
     Attributes:
         traces_from: by source, the traces that came from there, in the order in which they were
@@ -49,7 +49,7 @@ class Repaired:
 
 
 def repair(path: Path, copy: Path, sources: Sequence[Path] = ()) -> Repaired:
-    """Make a sound store of what is left of a damaged one.
+    """Make a sound store from the readable rows of a damaged one and its other copies.
 
     Args:
         path: the damaged store; it is only read.
@@ -61,7 +61,8 @@ def repair(path: Path, copy: Path, sources: Sequence[Path] = ()) -> Repaired:
     Raises:
         StoreError: there is something at `copy` already, or it cannot be written.
     """
-    path, copy = path.resolve(), copy.resolve()
+    path = path.resolve()
+    copy = copy.resolve()
     if copy.exists():
         raise StoreError(f"{copy} is there already; name a file that --repair can make")
     done = Repaired()
@@ -104,7 +105,7 @@ def _add(done: Repaired, source: str, n_traces: int) -> None:
 
 @contextlib.contextmanager
 def _noting(source: Path, done: Repaired) -> Iterator[None]:
-    """Go on with the next source where one cannot be used, and say so."""
+    """Add a note for a source that cannot be used, so that the repair continues with the next."""
     try:
         yield
     except WorkbenchError as error:
@@ -113,7 +114,8 @@ def _noting(source: Path, done: Repaired) -> Iterator[None]:
 
 def _salvage(path: Path, done: Repaired) -> tuple[Salvaged, int | None]:
     """Read every readable row; returns also how many traces there were, None if unknown."""
-    store, salvaged = Store(path), Salvaged()
+    store = Store(path)
+    salvaged = Salvaged()
     n_traces: int | None = None
     with _noting(path, done):
         present = set(store.sql("SELECT table_name FROM duckdb_tables()")["table_name"])
@@ -176,7 +178,7 @@ def _save(target: Store, salvaged: Salvaged, *, without_messages: bool) -> int:
 
 
 def _part(table: schema.Table) -> str:
-    """Write which of the rows that were found go in."""
+    """Write SQL that selects the salvaged rows to save."""
     relation = _PARTS.get(table.name, f"found_{table.name}")
     if table.name == "traces":
         return relation
@@ -186,7 +188,7 @@ def _part(table: schema.Table) -> str:
 
 
 def _complete(connection: duckdb.DuckDBPyConnection, filled: set[str]) -> None:
-    """Name an empty relation for each table of which nothing was found."""
+    """Name an empty relation for each table without salvaged rows."""
     for table in schema.TABLES.values():
         if table.name not in filled:
             columns = ", ".join(
@@ -198,7 +200,7 @@ def _complete(connection: duckdb.DuckDBPyConnection, filled: set[str]) -> None:
 
 
 def _owned(table: schema.Table) -> str:
-    """Write the condition that all is there that a row `n` refers to."""
+    """Write the condition that every row to which `n` refers is present."""
     tests = (
         f"(n.{key} IS NULL OR n.{key} IN "
         f"(SELECT {key} FROM {owner} UNION ALL SELECT {key} FROM found_{owner}))"
@@ -239,7 +241,8 @@ def _from_spool(store: Store, target: Store, done: Repaired) -> int:
     live = [segment.path.name for segment in segments if segment.live]
     if live:
         done.notes.append(f"a collector still writes {', '.join(live)}; repair again when it ended")
-    records, n_bad = list[AnyRecord](), 0
+    records: list[AnyRecord] = []
+    n_bad = 0
     for segment in segments:
         batch = spool.read_segment(segment.path)
         records += batch.records
@@ -258,7 +261,7 @@ def _from_spool(store: Store, target: Store, done: Repaired) -> int:
 
 def _from_backup(backup: Path, target: Store) -> int:
     """Merge a backup by way of a copy, which can be brought up to date."""
-    with copies.raised(backup, target.path.parent) as store:
+    with copies.open_backup(backup, target.path.parent) as store:
         return _merged(store.path, target)
 
 

@@ -197,7 +197,7 @@ class Store:
     def _rows(self, view: str, where: Where, own: Sequence[schema.Column] = ()) -> str:
         """Write the query for the rows of a slice, with columns of the store's own."""
         slice_ = Slice.of(where, now=dt.datetime.now(dt.UTC))
-        self._own(entries.asked(slice_))
+        self._own(entries.columns_in(slice_))
         query = _select(view, slice_)
         if not own:
             return query
@@ -535,7 +535,7 @@ class Store:
             StoreError: the folder holds something else, or cannot be written.
         """
         slice_ = Slice.of(where, now=dt.datetime.now(dt.UTC))
-        self._own(entries.asked(slice_))
+        self._own(entries.columns_in(slice_))
         return exports.export(
             self.path, Path(folder), slice_.sql(), where=str(slice_), overwrite=overwrite
         )
