@@ -2,10 +2,10 @@
 
 A configuration is identified by its content; its name is for people. Several configurations may
 have the same name: the same model and strategy at another temperature, in another launch, from
-another store. Then every parameter in which they differ is added to the name:
-`m direct temperature=0`, `m direct temperature=1`. A parameter that is not set is not added: of
-`m direct` and `m direct temperature=1`, the first sets no temperature. The names depend only on the
-set of configurations, not on order or repetition.
+another store. Then every parameter in which they differ is added to the name: `m direct
+temperature=0`, `m direct temperature=1`. A parameter that is not set is not added: of `m direct`
+and `m direct temperature=1`, the first sets no temperature. The names depend only on the set of
+configurations, not on order or repetition.
 """
 
 import collections

@@ -4,8 +4,7 @@ A distribution declares an entry point in one of six groups, `workbench.strategi
 `workbench.tools`, `workbench.scorers`, `workbench.sources`, `workbench.analyses` and
 `workbench.providers`; its name is the name by which the part is used:
 
-    [project.entry-points."workbench.strategies"]
-    twice = "twice:Twice"
+    [project.entry-points."workbench.strategies"] twice = "twice:Twice"
 
 A distribution in an installation folder of Python, or in a folder of PYTHONPATH, is one that the
 user installed: its parts are imported when they are asked for. Any other (in the working folder,

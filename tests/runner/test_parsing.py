@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from workbench.errors import ProviderRejected, ProviderUnavailable
-from workbench.runner.providers import transport
+from workbench.runner.providers import ratelimits, transport
 from workbench.runner.providers.chunks import PartialChatReply, decode_chunk, quantile
 from workbench.runner.providers.sse import Event, EventStream
 from workbench.runner.providers.usage import billed_usd, stop_reason, token_fields
@@ -373,7 +373,7 @@ NOW = dt.datetime(2026, 11, 22, 12, 0, 0, tzinfo=dt.UTC)
 )
 def test_retry_after_is_read_in_all_its_forms(headers, wait):
     """Seconds, milliseconds and dates; nonsense is no wish."""
-    assert transport.retry_after_s(headers, NOW) == wait
+    assert ratelimits.retry_after_s(headers, NOW) == wait
 
 
 @pytest.mark.parametrize("status", [400, 401, 402, 403, 404, 413, 422, 302])

@@ -20,8 +20,7 @@ class Scorer(Protocol):
 
     A scorer that is also callable, `(item, text) -> Score`, is pure and instant (`InlineScorer`).
     The others need something to run with (a sandbox, a thread, a judge);
-    `workbench.runner.attempts.grading`
-    gives it to them.
+    `workbench.runner.attempts.grading` gives it to them.
     """
 
     @property

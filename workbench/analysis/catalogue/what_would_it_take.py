@@ -1,8 +1,7 @@
 """What would it take: how many more items would settle a question that an interval leaves open.
 
 Every analysis declares its question (`Settles`); `registry.run` adds the note after the function
-has
-run. There are two kinds of question:
+has run. There are two kinds of question:
 
 - a figure against a neutral value, as a gain against 0: open where its interval contains that
   value;

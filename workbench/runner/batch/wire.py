@@ -9,7 +9,7 @@ import msgspec
 
 from workbench.decoding import UNDECODABLE
 from workbench.errors import ProviderUnavailable
-from workbench.runner.providers import transport
+from workbench.runner.providers import ratelimits, transport
 from workbench.runner.providers.exchange import HttpProvider, error_text
 
 T = TypeVar("T")
@@ -62,7 +62,7 @@ class Wire:
             data += piece
             if len(data) > _ERROR_BYTES:
                 break
-        wait = transport.retry_after_s(response.headers, self.provider.now())
+        wait = ratelimits.retry_after_s(response.headers, self.provider.now())
         text = self.provider.redact(error_text(data))
         return transport.status_error(response.status_code, text, wait)
 

@@ -1,4 +1,8 @@
-"""Back-off: the waits between the tries of one call."""
+"""Back-off: the waits between the tries of one call that failed, as by a 429.
+
+Which failures may be retried is decided where the status is read (`RETRYABLE` in
+`providers/transport.py`); `caller.py` asks for the wait, and sends the call again after it.
+"""
 
 import random
 

@@ -74,8 +74,8 @@ class Plan(Settings, frozen=True, kw_only=True, forbid_unknown_fields=True):
         batch: whether requests are sent in batches, at batch prices, where the provider has them.
         retries: tries after the first, if it failed for a temporary reason.
         allow_code: whether the plan or its task files name code, scorers `module:function` or
-            strategies `module:Class`; whether it may be imported is decided by the user
-            (see `workbench.trust`).
+            strategies `module:Class`; whether it may be imported is decided by the user (see
+            `workbench.trust`).
     """
 
     models: Annotated[tuple[str | dict[str, Any], ...], msgspec.Meta(min_length=1)]

@@ -1,8 +1,7 @@
 """Effort and thinking budget in the fields of each service, and what was sent of them.
 
-An effort is one of `LEVELS`, as OpenAI's chat takes it. The providers encode it for
-their API; this module has the differences by model, and `services` says by service which
-field is used:
+An effort is one of `LEVELS`, as OpenAI's chat takes it. The providers encode it for their API; this
+module has the differences by model, and `services` says by service which field is used:
 
 - Claude up to 4.5 knows no adaptive thinking: the effort becomes a share of `max_tokens`, with the
   shares that OpenRouter documents for these models.

@@ -392,7 +392,7 @@ class _Attempt:
 
     async def _refusal(self, response: httpx.Response) -> ProviderError:
         data = await self._beginning(response)
-        wait = transport.retry_after_s(response.headers, self.provider.now())
+        wait = ratelimits.retry_after_s(response.headers, self.provider.now())
         if wait is None and (delay := _RETRY_DELAY.search(data)):
             wait = float(delay[1])
         text = error_text(data)

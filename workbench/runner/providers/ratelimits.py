@@ -1,6 +1,7 @@
 """Rate limits in the headers of a reply, and the function to call with them.
 
-The known headers, from documentation or replies:
+`Retry-After` is read here too (`retry_after_s`); `limits/backoff.py` makes a wait of it. The known
+headers of limits, from documentation or replies:
 
 - OpenAI, Azure, Groq, Fireworks, xAI, OpenRouter:
   `x-ratelimit-{limit,remaining,reset}-{requests,tokens}`; a reset is a duration ("6m0s", "20ms"),
@@ -146,4 +147,25 @@ def _reset_s(text: str | None, now: dt.datetime) -> float | None:
             then = parse(text)
             then = then if then.tzinfo else then.replace(tzinfo=dt.UTC)
             return max((then - now).total_seconds(), 0.0)
+    return None
+
+
+def retry_after_s(headers: Mapping[str, str], now: dt.datetime) -> float | None:
+    """Read how long the server asks us to wait: milliseconds, seconds or an HTTP date."""
+    for name, scale in (("retry-after-ms", 1e-3), ("retry-after", 1.0)):
+        text = headers.get(name)
+        if not text:
+            continue
+        try:
+            seconds = float(text) * scale
+        except ValueError:
+            try:
+                then = email.utils.parsedate_to_datetime(text)
+            except ValueError:
+                continue
+            if then.tzinfo is None:
+                then = then.replace(tzinfo=dt.UTC)
+            seconds = (then - now).total_seconds()
+        if not math.isnan(seconds):
+            return max(seconds, 0.0)
     return None

@@ -6,13 +6,10 @@ Plain httpx delays reads above some 50 fast streams, which would distort the mea
 
 import base64
 import contextlib
-import datetime as dt
-import email.utils
 import functools
 import importlib.util
 import json
 import logging
-import math
 import re
 import socket
 import ssl
@@ -189,27 +186,6 @@ def _shapes(secret: str) -> tuple[str, ...]:
         for encode in (base64.b64encode, base64.urlsafe_b64encode):
             shapes.add(encode(b"\0" * before + data).decode()[first:last])
     return tuple(sorted(shapes, key=len, reverse=True))
-
-
-def retry_after_s(headers: Mapping[str, str], now: dt.datetime) -> float | None:
-    """Read how long the server asks us to wait: milliseconds, seconds or an HTTP date."""
-    for name, scale in (("retry-after-ms", 1e-3), ("retry-after", 1.0)):
-        text = headers.get(name)
-        if not text:
-            continue
-        try:
-            seconds = float(text) * scale
-        except ValueError:
-            try:
-                then = email.utils.parsedate_to_datetime(text)
-            except ValueError:
-                continue
-            if then.tzinfo is None:
-                then = then.replace(tzinfo=dt.UTC)
-            seconds = (then - now).total_seconds()
-        if not math.isnan(seconds):
-            return max(seconds, 0.0)
-    return None
 
 
 def pieces(response: httpx.Response) -> AsyncIterator[bytes]:

@@ -37,9 +37,8 @@ class Cascade(Parameters):
 
     After FrugalGPT's cascade of two; the scorer there is trained, the confidence here is the
     model's own. An unknown confidence counts as none. Where the large model says nothing, the
-    answer before it stands. A
-    confidence is the trace's where the own model's answer stands; in every case it is in the
-    trace's metadata: confidence, deferred.
+    answer before it stands. A confidence is the trace's where the own model's answer stands; in
+    every case it is in the trace's metadata: confidence, deferred.
 
     Attributes:
         large: the helper model that the item is deferred to.

@@ -208,14 +208,13 @@ def inefficiency(
     all others weigh alike.
 
     Confirmatory: the final answer, letter case aside and as whole words, stood in what the model
-        wrote
-    up to its first call, and not in the question. A short answer may stand there by chance. Mixing:
-    the tool differs from that of the call before at least `switches` times. Lack of tool priors: at
-    least the share `wasted` of the calls failed, came back with no bytes, or repeated tool and
-    arguments of an earlier one. Format collapse: at least the share `wasted` of the calls was
-    unreadable or named a tool that is not there (error types unknown_tool, bad_arguments, parsing),
-    or no call ran and tool syntax stands in the text. That call rates drop when tools are renamed,
-    also a sign of collapse, is for an experiment, not for a detector.
+    wrote up to its first call, and not in the question. A short answer may stand there by chance.
+    Mixing: the tool differs from that of the call before at least `switches` times. Lack of tool
+    priors: at least the share `wasted` of the calls failed, came back with no bytes, or repeated
+    tool and arguments of an earlier one. Format collapse: at least the share `wasted` of the calls
+    was unreadable or named a tool that is not there (error types unknown_tool, bad_arguments,
+    parsing), or no call ran and tool syntax stands in the text. That call rates drop when tools are
+    renamed, also a sign of collapse, is for an experiment, not for a detector.
 
     A pattern is no harm in itself: `patterns` compares traces with and without it on the same
     items. Intervals, clustered by item: rates Wilson's with the effective number of items, else t ·

@@ -172,10 +172,9 @@ def process(
     """Follow series of rounds: spending against a budget, revisions and what they do, improvement.
 
     Grain: one row per group. A series is the rounds that a trace notes (self-refinement,
-        reflexion),
-    or the trials of an item in their order, as rounds of a game whose player remembers. Independent
-    trials are no process: there revisions are chance, and the slope is 0 but for chance. Failed and
-    unscored attempts are left out.
+    reflexion), or the trials of an item in their order, as rounds of a game whose player remembers.
+    Independent trials are no process: there revisions are chance, and the slope is 0 but for
+    chance. Failed and unscored attempts are left out.
 
     A step from one round to the next revised if the answer differs, or with `revised_by` spent if
     the spending does (the paper's code knows a revision by its cost alone). Correction success:

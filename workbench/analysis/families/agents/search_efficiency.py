@@ -153,8 +153,7 @@ def search_efficiency(
     """Compare the replies of tools with the evidence that the item needs.
 
     Grain: one row per group; failed traces, those without a tool call and those whose entities are
-        not
-    known are left out; trials are averaged within their item.
+    not known are left out; trials are averaged within their item.
 
     R, the needed entities of an item, is the list under the key `entities` of its metadata, or its
     target, cut at line ends, semicolons and commas that a space follows. O is what the model was

@@ -205,9 +205,9 @@ def tools(
     """Count what tools were asked for and what came of it.
 
     Grain: one row per group, per task if `by` names it; `more["by_tool"]`: one row per group and
-        tool,
-    the most called first. Failed traces are left out of the groups' rows, their calls are not of
-    `by_tool`. Traces that called nothing count in all means; trials are averaged within their item.
+    tool, the most called first. Failed traces are left out of the groups' rows, their calls are not
+    of `by_tool`. Traces that called nothing count in all means; trials are averaged within their
+    item.
 
     Right answers per tool call: mean of right or wrong over mean calls, of scored traces. Failed
     and repeated calls: over all calls. A call repeats if the same trace had called the same tool
@@ -217,7 +217,7 @@ def tools(
     group in which a call's are; a failed call without a time took none.
 
     Intervals: expanded percentile bootstrap of item clusters; of `by_tool` t · SE of the ratio,
-        clustered.
+    clustered.
     """
     rows = tool_rows.fetch(
         frame, by, _NUMBERS, transform=lambda piece: piece.drop("_trace_id", "_ordinal")

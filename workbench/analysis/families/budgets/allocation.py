@@ -213,9 +213,9 @@ def allocation(
     """Choose an option for every bin of items, for most right answers within a budget per item.
 
     Grain: one row per budget (per task if `by` names it); `more["plan"]`: one row per budget and
-        bin;
-    `more["bins"]`: one row per bin and option. The options are the groups of `by`. Only traces with
-    the cost count, on the items that all options were tried on; trials weigh within their item.
+    bin; `more["bins"]`: one row per bin and option. The options are the groups of `by`. Only traces
+    with the cost count, on the items that all options were tried on; trials weigh within their
+    item.
 
     Bins of difficulty: quantiles of the pass rate of `base` per item, linear between order
     statistics; bins that coincide are one. Of the trials of base, the first of an item, and every
@@ -225,10 +225,10 @@ def allocation(
     Plan: one option per bin with the largest expected number of right answers within the budget,
     exact (all non-dominated totals are listed; the order of bins or options does not matter).
     Rates: each half of the items (by clusters, drawn within bins) is planned for on the other half,
-        so `rate` is of
-    items that the plan has not seen, `promised` of those it has. `single_rate` is chosen alike. A
-    plan can overrun its budget on new items: `cost` says what it took. Intervals: Wilson's with the
-    effective number of items, of the gain mean ± t · SE; they leave the luck of the halves out.
+    so `rate` is of items that the plan has not seen, `promised` of those it has. `single_rate` is
+    chosen alike. A plan can overrun its budget on new items: `cost` says what it took. Intervals:
+    Wilson's with the effective number of items, of the gain mean ± t · SE; they leave the luck of
+    the halves out.
     """
     measure = options["cost"]
     check_measure(frame, measure)

@@ -283,20 +283,19 @@ def budget_curve(
     """Follow each group over its thinking budgets or effort levels, the least first.
 
     Grain: one row per group and level; `more["areas"]`: one row per group. A group's name must
-        leave
-    the level out (`by` model, not configuration), else every group has one level. Levels of a group
-    are compared on the items that all of them have; only scored traces count; trials are averaged
-    within their item. Efforts are ordered as none, minimal, low, medium, high, xhigh, max; others
-    follow by name. Traces without a level are left out where the group has others that have one.
+    leave the level out (`by` model, not configuration), else every group has one level. Levels of a
+    group are compared on the items that all of them have; only scored traces count; trials are
+    averaged within their item. Efforts are ordered as none, minimal, low, medium, high, xhigh, max;
+    others follow by name. Traces without a level are left out where the group has others that have
+    one.
 
     Marginal cost per point: (C_b − C_a) / (100 (A_b − A_a)) against the level before; infinite
     where b is dearer and no better, null where it is not dearer. Overthinking: the running best
-    below minus
-    A, where positive. Areas: see the columns; they compare only on the same budgets. Intervals:
-    expanded percentile bootstrap of item clusters, the same resample for all levels of a group. A
-    marginal figure's upper end is infinite where the gain may be nothing. Cost, energy and tokens
-    of a level are null where one of its traces lacks them, so that they speak of the same traces as
-    accuracy.
+    below minus A, where positive. Areas: see the columns; they compare only on the same budgets.
+    Intervals: expanded percentile bootstrap of item clusters, the same resample for all levels of a
+    group. A marginal figure's upper end is infinite where the gain may be nothing. Cost, energy and
+    tokens of a level are null where one of its traces lacks them, so that they speak of the same
+    traces as accuracy.
     """
     by = tuple(by)
     axis = _axis(frame, options["axis"])

@@ -153,16 +153,15 @@ def markers(
     """Count markers in what models wrote; per group, the most hedging first.
 
     Grain: one row per group. Failed traces and those without a recorded text are left out; all
-        others
-    weigh alike. Markers are whole words or phrases, letter case aside; a word counts once even
-    where two markers overlap. "let me re" also finds "let me reconsider": a marker that ends in
-    "re" is a beginning. They are English, and a list is no understanding: change it by `hedges` and
-    `turns`.
+    others weigh alike. Markers are whole words or phrases, letter case aside; a word counts once
+    even where two markers overlap. "let me re" also finds "let me reconsider": a marker that ends
+    in "re" is a beginning. They are English, and a list is no understanding: change it by `hedges`
+    and `turns`.
 
     Echo: of the question's runs of `run` words in a row, the share that stands in the text.
-        Relative
-    effort: output tokens of a trace over the mean of all traces on its item, whatever the group, so
-    that hard items weigh on both sides; it needs the item tried by others, or several times.
+    Relative effort: output tokens of a trace over the mean of all traces on its item, whatever the
+    group, so that hard items weigh on both sides; it needs the item tried by others, or several
+    times.
 
     Hedging goes with hard items: `hedged_wrong_extra` is a plain difference, not cause. Intervals:
     t · SE of ratios and means, clustered by item; of amounts corrected for skewness (Hall 1992).

@@ -224,9 +224,8 @@ def turn_control(
     to whole turns, 1 at least.
 
     Intervals: expanded percentile bootstrap of item clusters, items weighing alike for accuracy,
-        runs for cost.
-    They hold for the given limits and leave their choice out; `held_out` shows what that is worth.
-    The curve has Wilson's interval with the effective number of clusters.
+    runs for cost. They hold for the given limits and leave their choice out; `held_out` shows what
+    that is worth. The curve has Wilson's interval with the effective number of clusters.
     """
     wanted = _wanted(options["limits"])
     runs_by_group = turns.read(frame, by)

@@ -153,10 +153,10 @@ def information_capacity(
     Results are per task if `by` names the task.
 
     Grain: one row per group. Capacity = (S − NLL + b) / log2 F: S the UTF-8 bits of a token's text,
-        NLL its mean
-    −log2 p, F the FLOP of decoding a token (see `decode_flops`), b a bias of the corpus in bits:
-    −24 for mixed_text, −18.7 for Ch-FineWeb-Edu, else −27. The bias is not divided by the length:
-    so the authors' code has it, where their older README divides. S − NLL + b may be negative.
+    NLL its mean −log2 p, F the FLOP of decoding a token (see `decode_flops`), b a bias of the
+    corpus in bits: −24 for mixed_text, −18.7 for Ch-FineWeb-Edu, else −27. The bias is not divided
+    by the length: so the authors' code has it, where their older README divides. S − NLL + b may be
+    negative.
 
     The measure is of a given text that a model scores, its first token left out and the text cut to
     `context` tokens: import such a run with the log probabilities as `logprob_sum` (natural), the

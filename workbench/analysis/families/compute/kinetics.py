@@ -162,9 +162,8 @@ def kinetics(
     """Count equivalent FLOPs of k samples and set pass@k against them, the best first sample first.
 
     Grain: one row per group and k, per task if `by` names it. With P the parameters that a token
-        meets, H
-    query and K key-value heads, D = head width × layers, I prompt and O output tokens, at 16 bits:
-    arithmetic of k samples = k (2 P O + 2 (2 I + O) O H D); memory = 2 (2 I + k O) O K D ×
+    meets, H query and K key-value heads, D = head width × layers, I prompt and O output tokens, at
+    16 bits: arithmetic of k samples = k (2 P O + 2 (2 I + O) O H D); memory = 2 (2 I + k O) O K D ×
     intensity, the keys and values of the prompt read once for all k samples. The weights' traffic
     is left out (large batches), so is the prompt's prefill: as in the paper. Expected values are
     means of this over the traces, not this of mean lengths. With `budget_tokens` every step reads

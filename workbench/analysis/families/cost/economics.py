@@ -210,8 +210,8 @@ def economics(
     Results are per task if `by` names the task.
 
     Grain: one row per group. A run is a scored trace. Earned = Σ over items of value × mean outcome
-        of its trials; a
-    partial pass earns nothing unless `outcome` is the score. Share = earned / offered.
+    of its trials; a partial pass earns nothing unless `outcome` is the score. Share = earned /
+    offered.
 
     Margin of a run = value · outcome − cost of tokens − `other_usd` − `wrong_usd` · (1 − outcome).
     Break-even = `fixed_usd` / margin, infinite where the margin is not above 0 (never negative).

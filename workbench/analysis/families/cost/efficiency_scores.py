@@ -199,9 +199,9 @@ def efficiency_scores(
     """Relate accuracy to tokens, cost, energy and power, best E³ first, per task if `by` names it.
 
     Grain: one row per group. A is the mean over items of the mean outcome of their trials, T the
-        mean
-    output tokens (thinking included), both over the same traces: the scored ones whose tokens are
-    known; likewise for cost and energy, so that each score has its own traces, counted beside it.
+    mean output tokens (thinking included), both over the same traces: the scored ones whose tokens
+    are known; likewise for cost and energy, so that each score has its own traces, counted beside
+    it.
 
     E³ = A² / T (Plan-and-Budget, arXiv 2505.16122, in the form that its reviews state; the scale of
     A is not settled there). With `scale` percent A runs to 100, and E³ is 10⁴ times, the ratios 100

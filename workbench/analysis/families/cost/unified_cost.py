@@ -169,10 +169,10 @@ def unified_cost(
     Results are per task if `by` names the task.
 
     Grain: one row per group; `more["budgets"]`: one row per group and cap. Unified cost = cost of
-        tokens at the price in
-    force (cached ones at theirs) + Σ over tools of calls × price per call. A tool's price is that
-    of `prices`; else what it charged as recorded; else `tool_usd`; else unknown, and so is the cost
-    of the trace: no tool is free by default. A trace without tool calls costs its tokens.
+    tokens at the price in force (cached ones at theirs) + Σ over tools of calls × price per call. A
+    tool's price is that of `prices`; else what it charged as recorded; else `tool_usd`; else
+    unknown, and so is the cost of the trace: no tool is free by default. A trace without tool calls
+    costs its tokens.
 
     The caps replay the traces at hand: a trace that called no more is as it was, one that called
     more counts as wrong, with all its tokens and its tools in proportion up to the cap. So accuracy

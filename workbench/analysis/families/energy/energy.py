@@ -181,21 +181,20 @@ def energy(
     """Compute energy and carbon per trace, token and right answer, least per trace first.
 
     Grain: one row per group, per task if `by` names it; groups without a meter have a row of
-        unknowns.
-    Energy is that of the calls' devices as read or reported; what was only estimated, of APIs, is
-    not counted: `energy-by-phase` has it, tells measured, apportioned, reported and estimated
-    apart, and has the joules of a thinking token. Mixing methods is for the reader's slice to
-    avoid.
+    unknowns. Energy is that of the calls' devices as read or reported; what was only estimated, of
+    APIs, is not counted: `energy-by-phase` has it, tells measured, apportioned, reported and
+    estimated apart, and has the joules of a thinking token. Mixing methods is for the reader's
+    slice to avoid.
 
     Joules per token: mean energy over mean output tokens of the same traces (prefill is absorbed,
-    as
-    in ML.ENERGY), so that J/token × tokens = J/trace where both are known of all. Per right answer:
-    mean energy / accuracy, over scored traces of known energy; infinite where nothing passed, its
-    low end then the energy over the upper Clopper–Pearson bound of the accuracy. Carbon: J / 3.6e6
-    × PUE × g/kWh, the PUE applied once; joules and watts are at the device, without it. Trials are
-    averaged within their item. Intervals: bootstrap of item clusters, percentiles widened for few
-    of them (Hesterberg 2015); means of few skewed joules may lie above theirs: of 30 items it holds
-    the truth in 92 of 100 simulated studies where 95 are promised, of 100 in 93, of 500 in 94.
+    as in ML.ENERGY), so that J/token × tokens = J/trace where both are known of all. Per right
+    answer: mean energy / accuracy, over scored traces of known energy; infinite where nothing
+    passed, its low end then the energy over the upper Clopper–Pearson bound of the accuracy.
+    Carbon: J / 3.6e6 × PUE × g/kWh, the PUE applied once; joules and watts are at the device,
+    without it. Trials are averaged within their item. Intervals: bootstrap of item clusters,
+    percentiles widened for few of them (Hesterberg 2015); means of few skewed joules may lie above
+    theirs: of 30 items it holds the truth in 92 of 100 simulated studies where 95 are promised, of
+    100 in 93, of 500 in 94.
     """
     table = None
     dropped = dict[str, int]()

@@ -148,11 +148,10 @@ def energy_by_phase(
     Results are per task if `by` names the task.
 
     Grain: one row per group, phase, device and method; methods are never added up, nor averaged,
-        and where a group
-    has several the notes say so. `more["together"]`: the same over all devices, where all have a
-    reading of as many calls. Prefill is divided by input tokens (cached ones included), thinking by
-    thinking tokens, the answer by visible ones, a whole call (null) by output tokens; a wait for a
-    tool has none.
+    and where a group has several the notes say so. `more["together"]`: the same over all devices,
+    where all have a reading of as many calls. Prefill is divided by input tokens (cached ones
+    included), thinking by thinking tokens, the answer by visible ones, a whole call (null) by
+    output tokens; a wait for a tool has none.
 
     Energy per token is the sum over the calls of which both are known over the sum of their tokens:
     calls weigh by their tokens. It is above idle where it was measured; `full_per_token` adds the

@@ -109,10 +109,9 @@ def fleet_power(
     """Scale the energy of a trace up to a fleet, the least power first, per task if `by` names it.
 
     Grain: one row per group; groups without a meter have a row of unknowns. A trace stands for a
-        query:
-    P = (Wh per query) × (queries per day / 24 h) × PUE. With PUE 1, as in the paper, the figure is
-    of what the meter sees (there the GPUs alone) and leaves cooling, network and storage out.
-    Nothing is gained or lost by scale: batching, idle machines and peaks over the mean are not
+    query: P = (Wh per query) × (queries per day / 24 h) × PUE. With PUE 1, as in the paper, the
+    figure is of what the meter sees (there the GPUs alone) and leaves cooling, network and storage
+    out. Nothing is gained or lost by scale: batching, idle machines and peaks over the mean are not
     modelled. Mean of the items' means; failed traces are left out, or count with their energy with
     `errors_as_wrong`. Intervals: expanded percentile bootstrap of item clusters. The default of
     71.4 million a day is the paper's figure for a service of today; it also looks at 13.7 billion,

@@ -222,12 +222,11 @@ def steady_state(
     """Compute energy per token in the steady window, the least first, per task if `by` names it.
 
     Grain: one row per group; `more["windows"]`: one row per group and run, or published figure.
-        With B requests
-    at once and n in all, a window opens when the B-th has returned its first token and closes when
-    n − B − 1 have finished. Tokens and joules of a request are spread evenly over its decoding and
-    over its time in flight, and what falls into the window counts: the energy is what the calls
-    were given (above idle where it was measured), prefill absorbed. Unknown energy of a request in
-    the window makes the window's unknown.
+    With B requests at once and n in all, a window opens when the B-th has returned its first token
+    and closes when n − B − 1 have finished. Tokens and joules of a request are spread evenly over
+    its decoding and over its time in flight, and what falls into the window counts: the energy is
+    what the calls were given (above idle where it was measured), prefill absorbed. Unknown energy
+    of a request in the window makes the window's unknown.
 
     A window is steady if it is `least_window_s` long, its energy per token is known and above 0,
     and the mean number in flight is `least_batch_share` of B; with `family` every larger batch of

@@ -211,19 +211,17 @@ def token_production(
     Results are per task if `by` names the task.
 
     Grain: one row per group. Tokens/s = min(U_c · C / φ, U_e · P / ε): C the peak FLOP/s of all
-        accelerators, φ FLOP per
-    token, U_c the share of the peak that is attained; P = facility power / PUE (or what can be
-    cooled, if that is less), ε joules per token at the device, U_e the share of P that makes
-    tokens. Each share is applied once: where ε was measured under load it holds the idle losses,
-    and `power_share` stays 1. The two ceilings meet at ε = P · φ · U_e / (U_c · C).
+    accelerators, φ FLOP per token, U_c the share of the peak that is attained; P = facility power /
+    PUE (or what can be cooled, if that is less), ε joules per token at the device, U_e the share of
+    P that makes tokens. Each share is applied once: where ε was measured under load it holds the
+    idle losses, and `power_share` stays 1. The two ceilings meet at ε = P · φ · U_e / (U_c · C).
 
     ε is mean energy over mean output tokens of the traces that have both (prefill is absorbed),
-    whatever the
-    method of the energy; or `joules_per_token`. φ is twice the parameters that a token meets, from
-    the reference rows: attention over long contexts comes on top and is left out; or
+    whatever the method of the energy; or `joules_per_token`. φ is twice the parameters that a token
+    meets, from the reference rows: attention over long contexts comes on top and is left out; or
     `flops_per_token`. Where only one ceiling is known it is given, and nothing is said to bind.
     Intervals: expanded percentile bootstrap of item clusters, of ε alone; the rest is taken as
-        given.
+    given.
     """
     shapes = model_shapes.of_traces(frame, options, (lambda s: s.active,))
     groups = model_shapes.of_groups(frame, [c for c in by if c != "task"] or by, shapes)

@@ -140,8 +140,7 @@ def aggregate(
     profile gives the share of scores strictly above each threshold.
 
     Intervals: bootstrap of the repeats within each task, the tasks as they are, for each group on
-        its
-    own; with `resample_tasks` of the tasks too. Its percentiles are widened for few repeats, by
+    its own; with `resample_tasks` of the tasks too. Its percentiles are widened for few repeats, by
     √(n / (n − 1)) and t (Hesterberg 2015), which the paper's are not: of three repeats of five
     tasks those hold a mean in 87 of 100 studies where 95 are promised and these in 94 (the
     interquartile mean in 92). Null where no task has two repeats.

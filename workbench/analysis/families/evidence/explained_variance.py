@@ -108,10 +108,9 @@ def explained_variance(
     Explained alone: D² = 1 − D(factor) / D(null), D the deviance of single traces (Bernoulli, not
     grouped) under logit P(right) = a level of the factor, whose fit is the level's share of right
     traces. Adjusted: 1 − (D(factor) + L − 1) / D(null), since L levels of independent traces
-    explain
-    L − 1 by chance, on average (χ²). Beside the others:
-    (D(all but the factor) − D(all)) / D(null) under an additive logit (type II). A column with a
-    level per item would explain all there is; it is refused above 500 levels.
+    explain L − 1 by chance, on average (χ²). Beside the others: (D(all but the factor) − D(all)) /
+    D(null) under an additive logit (type II). A column with a level per item would explain all
+    there is; it is refused above 500 levels.
 
     Analysis of variance: outcomes averaged per group and item, on the items that every group was
     tried on, items as blocks: F = MS(groups) / MS(left). It takes items for independent; `compare`

@@ -112,14 +112,13 @@ def human_difficulty(
     Grain: one row per group; `more["parts"]`: one row per group and part of the difficulties. Items
     weigh alike, trials averaged within them. Difficulty is what the task set says, higher is
     harder: a share of people who failed, or grades; where it is only an order, look at ρ. Tasks may
-        grade on
-    scales of their own: group by task, or slice one, before believing a correlation over several.
+    grade on scales of their own: group by task, or slice one, before believing a correlation over
+    several.
 
     With few trials the miss rate of an item is noise around its own, which pulls r towards 0.
     Parts: by quantiles of the items' difficulty; equal difficulties stay together, so that parts
-        may be unequal
-    or missing. Intervals: r and ρ by Fisher's z, tanh(artanh r ± z / √(n − 3)) with n the clusters
-    of items; pass rates Wilson's with the effective number of items.
+    may be unequal or missing. Intervals: r and ρ by Fisher's z, tanh(artanh r ± z / √(n − 3)) with
+    n the clusters of items; pass rates Wilson's with the effective number of items.
     """
     rows = per_trace.fetch(frame, by, ("difficulty",), flags=("passed",))
     scored, dropped = per_trace.keep_passing(

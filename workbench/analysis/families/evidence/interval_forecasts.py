@@ -164,11 +164,10 @@ def interval_forecasts(
     """Compare intervals that models answered with the true number.
 
     Grain: one row per group. Traces count whose item's target is a number and which did not fail;
-        trials
-    are averaged within their item. An answer is an interval if two numbers stand in it with a
-    comma, "to", "and" or a dash between them: [10, 20], 10–20, from 10 to 20. Swapped ends are put
-    right and counted. An answer that is none misses in the coverage; width and score, which need
-    one, leave it out.
+    trials are averaged within their item. An answer is an interval if two numbers stand in it with
+    a comma, "to", "and" or a dash between them: [10, 20], 10–20, from 10 to 20. Swapped ends are
+    put right and counted. An answer that is none misses in the coverage; width and score, which
+    need one, leave it out.
 
     Interval score at level 1 − α: (u − l) + 2/α · (l − y)₊ + 2/α · (y − u)₊, on the logarithms of
     ends and truth unless `scale` says otherwise; width is u − l there. A wide interval holds

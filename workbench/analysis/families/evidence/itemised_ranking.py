@@ -104,9 +104,8 @@ def itemised_ranking(
     """Fit strengths of groups beside difficulties of items and their authors, the strongest first.
 
     Grain: one row per group; `more["items"]`: one row per item, the hardest first;
-        `more["authors"]`: one
-    row per author. Per task if `by` names it. Only scored traces count, right or wrong; trials of
-    an item are binomial.
+    `more["authors"]`: one row per author. Per task if `by` names it. Only scored traces count,
+    right or wrong; trials of an item are binomial.
 
     logit P(group b is right on question q of author a) = β_b − α_a − δ_q with Gaussian priors on
     all three, Σβ = 0; the most probable values, with the priors' spreads that make the data most
@@ -115,8 +114,7 @@ def itemised_ranking(
     by the prior. The authors' part is one common difficulty where there is one author.
 
     Intervals: ± z · SE of the posterior (Laplace), the authors' difficulties taken as known;
-        clusters of items are not told apart, the items
-    being in the model.
+    clusters of items are not told apart, the items being in the model.
     """
     set_by = _authors(frame, options["author"])
     built = build(

@@ -136,9 +136,8 @@ def portfolio(
     """Pick the k best groups by a cheap look and hold them against what they are worth.
 
     Grain: one row per portfolio size, per task if `by` names it; `more["totals"]`: one row, or one
-        per
-    task. Candidates are the groups, on the items that all of them were tried on; true scores are
-    their means over these items.
+    per task. Candidates are the groups, on the items that all of them were tried on; true scores
+    are their means over these items.
 
     SharpeRatio@k = (best@k − J(incumbent)) / std@k over the true scores of the k best by the look:
     what the best of a tried portfolio brings, over the risk of trying all of it. The numerator is

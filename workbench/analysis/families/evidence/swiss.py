@@ -109,8 +109,8 @@ def swiss(
     """Let groups meet in Swiss rounds, a task a round, the most points first.
 
     Grain: one row per group that has a score on every task, which `by` need not name;
-        `more["sensitivity"]`: one row per group
-    and number of eliminations. Trials are averaged within items and items within tasks.
+    `more["sensitivity"]`: one row per group and number of eliminations. Trials are averaged within
+    items and items within tasks.
 
     In each round those of equal points are paired at random; the higher score on the round's task
     gets a point, equal scores half each; a group that is left over gets none. Then `eliminate`
@@ -119,8 +119,7 @@ def swiss(
     order of the tasks matters: the first tasks decide which groups stay.
 
     Intervals: expanded percentile bootstrap of item clusters, tournaments played anew on each
-        resample; a wider
-    one than the data's alone by the simulation's error.
+    resample; a wider one than the data's alone by the simulation's error.
     """
     whole_by, by = by, tuple(c for c in by if c != "task")
     if not by:

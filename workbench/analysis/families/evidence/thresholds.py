@@ -159,8 +159,7 @@ def thresholds(
     is accepted is right; the common one the same over the traces of all groups. Picked on the data
     it is judged on, its precision is optimistic, the more so the fewer traces there are.
     Inconsistency: the variance over groups (as a population) of the share handled right, averaged
-        over `grid` thresholds;
-    0 where every threshold does every group the same.
+    over `grid` thresholds; 0 where every threshold does every group the same.
 
     Intervals: Wilson's with the effective number of items, the threshold taken as given.
     """

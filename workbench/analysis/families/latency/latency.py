@@ -124,8 +124,7 @@ def latency(
     """Compute percentiles of every known time, and the share within the objectives.
 
     Grain: one row per group and measure; `more["goodput"]`, where an objective is given: one row
-        per
-    group. Given traces the measures are time to the first token, time to the answer (the first
+    per group. Given traces the measures are time to the first token, time to the answer (the first
     visible token), time per output token and end to end. Given calls (rows of `call_facts`) there
     are also the wait for a slot and the gaps between chunks, which only calls have: gap_p50_s is
     the call's own median gap, and a percentile of it is over calls.

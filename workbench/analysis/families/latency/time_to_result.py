@@ -125,13 +125,13 @@ def time_to_result(
     Results are per task if `by` names the task.
 
     Grain: one row per group; `more["profile"]`: one row per group and ratio. A workload is an item
-        (or a task). The time
-    to its result is what it is expected to take with attempts until one is right: the mean time of
-    an attempt over the share that is right, infinite where none was. A ratio is that time over the
-    least of all groups on the same workload; the profile at τ is the share of workloads with a
-    ratio of at most τ: at 1 how often a group is first, far right how often it gets there at all.
-    The area is the mean of the profile from 1 to `most` (the score of AlgoPerf, there with a ratio
-    of 4), exactly: the mean of (most − ratio) / (most − 1), not below 0.
+    (or a task). The time to its result is what it is expected to take with attempts until one is
+    right: the mean time of an attempt over the share that is right, infinite where none was. A
+    ratio is that time over the least of all groups on the same workload; the profile at τ is the
+    share of workloads with a ratio of at most τ: at 1 how often a group is first, far right how
+    often it gets there at all. The area is the mean of the profile from 1 to `most` (the score of
+    AlgoPerf, there with a ratio of 4), exactly: the mean of (most − ratio) / (most − 1), not below
+    0.
 
     Ratios depend on the other groups: without one of them the others' may change. Workloads of
     which no group has a result are left out and counted; a group is judged on the workloads that it

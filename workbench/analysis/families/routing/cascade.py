@@ -273,9 +273,8 @@ def cascade(
     """Replay deferring the least confident answers of a small model to a larger one.
 
     Grain: one row per pair of groups, the widest gain over random first (per task if `by` names
-        it);
-    `more["curve"]`: one row per pair and share deferred; `more["recorded"]`: one row per group that
-    a cascade was really run in (the strategy `cascade` notes it). Only scored traces of known
+    it); `more["curve"]`: one row per pair and share deferred; `more["recorded"]`: one row per group
+    that a cascade was really run in (the strategy `cascade` notes it). Only scored traces of known
     confidence count, on the items that both models were tried on; an item's answers share its
     weight.
 
@@ -287,10 +286,9 @@ def cascade(
     are against that model alone.
 
     Agreement: the commonest of an item's recorded answers stands (ties by lot), its share of the
-        trials is
-    the confidence, and all trials are paid for. Intervals: expanded percentile bootstrap of item
-    clusters, with the curve in 25 steps. The threshold is chosen on the items that it is judged on;
-    the area has no such choice.
+    trials is the confidence, and all trials are paid for. Intervals: expanded percentile bootstrap
+    of item clusters, with the curve in 25 steps. The threshold is chosen on the items that it is
+    judged on; the area has no such choice.
     """
     sure = confidences.read(frame, by)
     items = reduce_items(frame, by, ("cost_usd",))

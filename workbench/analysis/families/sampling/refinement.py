@@ -244,8 +244,7 @@ def refinement(
     """Follow answers through rounds of revision: accuracy, what is mended and broken, cost.
 
     Grain: one row per group and round; `more["totals"]`: one row per group. Rounds are read from
-        the
-    metadata of traces, where strategies of several rounds note the answer after each
+    the metadata of traces, where strategies of several rounds note the answer after each
     (`self_refine`, `sequential_refinement`, `parallel_distill_refine`); failed traces and such with
     an unscored round are left out; without any, a group has one row, its answers. An attempt that
     ends early keeps its last answer: accuracy is of all attempts in every round, and what a round
@@ -260,10 +259,9 @@ def refinement(
     Correction rate: right after given wrong before. Overcorrection: wrong after given right before.
     Changes: rounds that gave another answer; of them those that are right (success), and those that
     made a right answer wrong (harmful). Slope: least squares of accuracy on the round. An attempt's
-    cost
-    is shared out over its rounds by their tokens at listed prices, without regard to caches.
+    cost is shared out over its rounds by their tokens at listed prices, without regard to caches.
     Intervals: expanded percentile bootstrap of item clusters, the same resample for all rounds of a
-        group.
+    group.
     """
     noted = rounds.read(frame, by)
     groups = [_noted(noted, names, at) for names, at in noted.groups(by)]

@@ -262,18 +262,16 @@ def saturation(
     own; `by` must leave it out (as model), and the items are those that all levels were tried on.
 
     Law: F(N) = F_max (1 − (1 − p)^N): N independent samples or rounds, each right with chance p,
-        and
-    no harm done. F_max is the plateau of the selected answer, not of coverage. Least squares over
-    the levels, F_max and p within 0..1. N* is the least N with F(N + 1) − F(N) ≤ ε; where it is
-    beyond the largest level tried it is an extrapolation (`is_beyond`), and its interval says how
-    little is known.
+    and no harm done. F_max is the plateau of the selected answer, not of coverage. Least squares
+    over the levels, F_max and p within 0..1. N* is the least N with F(N + 1) − F(N) ≤ ε; where it
+    is beyond the largest level tried it is an extrapolation (`is_beyond`), and its interval says
+    how little is known.
 
     Check: `law_holds` compares every residual with its bootstrap spread (Bonferroni over the
-        levels).
-    Items of very different difficulty bend the curve otherwise than one p can, and answers that get
-    worse (overthinking) break the law: trust the curve then, and `last_gain`. Intervals: bootstrap
-    of item clusters, widened for few of them; those of the plateau hold it in 91 of 100 simulated
-    studies of 30 items, 93 of 100 items and 94 of 500, where 95 are promised.
+    levels). Items of very different difficulty bend the curve otherwise than one p can, and answers
+    that get worse (overthinking) break the law: trust the curve then, and `last_gain`. Intervals:
+    bootstrap of item clusters, widened for few of them; those of the plateau hold it in 91 of 100
+    simulated studies of 30 items, 93 of 100 items and 94 of 500, where 95 are promised.
     """
     if options["unit"] <= 0:
         raise AnalysisError("option unit: give how much of the axis is one unit, above 0")

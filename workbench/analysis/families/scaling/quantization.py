@@ -177,8 +177,7 @@ def quantization(
     """Compare every number format of a group with its baseline, item by item.
 
     Grain: one row per group and format, the most bits first. Group by what stays the same, as model
-        or
-    model and strategy: `by` leaves the format out, and a configuration has only one. Only scored
+    or model and strategy: `by` leaves the format out, and a configuration has only one. Only scored
     traces count, on the items that every format of the group was tried on; trials are averaged
     within their item. What the groups differ in beside the format counts as its doing: with several
     models in a group the models are compared, not the formats.

@@ -210,26 +210,24 @@ def scaling_law(
     """Fit score = a − b · x^(−c) to the groups of a family, each a point.
 
     Grain: one row per group; `more["laws"]`: one row per family; `more["levels"]`: a learning
-        curve, one
-    row per family and number of points; `more["curve"]`: the law in steps, as far as it is
-    extrapolated. Only scored traces count; trials are averaged within their item. The resource is
-    the groups' mean of a measure (over items), a number that names them (thinking_budget_tokens,
+    curve, one row per family and number of points; `more["curve"]`: the law in steps, as far as it
+    is extrapolated. Only scored traces count; trials are averaged within their item. The resource
+    is the groups' mean of a measure (over items), a number that names them (thinking_budget_tokens,
     temperature), or the parameters that stand in the model's name (7B, 135M; of 8x7B all eight).
     With `x2` the law is a − b · x^(−c) − d · z^(−e) of five groups or more; then it is fitted but
     not drawn.
 
     Estimator: least squares, all points alike, a at most 1, b and d at least 0, exponents between
-        0.01
-    and 10. Where the exponent runs into an end, no asymptote is in sight and it is null: the curve
-    is as good as a line in log x, or flat. Three points are met exactly. Plateau: the amount from
-    which less than `tolerance` is missing. Learning curve: the law is fitted again to the first
-    points alone; from the first admissible one on (asymptote at most 1: the prediction level) it
-    may stop once the asymptote moves by at most `tolerance`; the levels before are not to be
+    0.01 and 10. Where the exponent runs into an end, no asymptote is in sight and it is null: the
+    curve is as good as a line in log x, or flat. Three points are met exactly. Plateau: the amount
+    from which less than `tolerance` is missing. Learning curve: the law is fitted again to the
+    first points alone; from the first admissible one on (asymptote at most 1: the prediction level)
+    it may stop once the asymptote moves by at most `tolerance`; the levels before are not to be
     trusted.
 
     Intervals: expanded percentile bootstrap of item clusters, the law fitted to each resample. They
-        are of these
-    groups' law on more such items; that the law holds beyond the points, no interval says.
+    are of these groups' law on more such items; that the law holds beyond the points, no interval
+    says.
     """
     families: list[_Family] = []
     points: list[pl.DataFrame] = []

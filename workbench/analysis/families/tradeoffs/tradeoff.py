@@ -176,10 +176,9 @@ def tradeoff(
     Results are per task if `by` names the task.
 
     Grain: one row per group; `more["points"]`: one row per point; `more["others"]`: one row per
-        task, where
-    three points or more are known, of the frontier that all groups but the baseline make together.
-    A group is one point, or a curve of as many as the column `points` tells apart: budgets, sizes,
-    bits.
+    task, where three points or more are known, of the frontier that all groups but the baseline
+    make together. A group is one point, or a curve of as many as the column `points` tells apart:
+    budgets, sizes, bits.
 
     The baseline's point is its best one. At equal quality: the least cost at which a curve is at
     least as good, over the baseline's cost. At equal cost: the most quality that a curve has for no
