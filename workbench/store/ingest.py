@@ -233,11 +233,18 @@ def _replace_in_series(connection: duckdb.DuckDBPyConnection, traces: str) -> No
 def _settle_carried_over(
     connection: duckdb.DuckDBPyConnection, traces: str, report: IngestReport
 ) -> None:
-    """Give an attempt that stands in two logs to the run that began first, whichever came first."""
+    """Give an attempt that stands in two logs to the run that began first, whichever came first.
+
+    A try that failed and is not marked as repeated is of its own run: the later try supersedes it.
+    """
+    final = ", ".join(f"'{kind}'" for kind in sorted(FINAL_ERRORS))
     connection.execute(
         f"""CREATE OR REPLACE TEMP TABLE carried_over AS
         SELECT trace_id, n.run_id, (coalesce(theirs.started_at, 'infinity'), n.run_id)
-          < (coalesce(mine.started_at, 'infinity'), old.run_id) AS is_earlier
+          < (coalesce(mine.started_at, 'infinity'), old.run_id)
+          AND (coalesce(old.is_replaced, n.is_replaced, false)
+            OR coalesce(old.error_type IN ({final}), true)
+              AND coalesce(n.error_type IN ({final}), true)) AS is_earlier
         FROM {traces} n JOIN traces old USING (trace_id)
         LEFT JOIN runs mine ON mine.run_id = old.run_id
         LEFT JOIN runs theirs ON theirs.run_id = n.run_id
