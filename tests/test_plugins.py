@@ -329,6 +329,14 @@ async def test_a_tool_that_fails_is_an_error_for_the_model(on_path):
     assert outcome.record.error_type == "tool_failed"
 
 
+async def test_a_tool_that_exits_is_an_error_for_the_model(on_path):
+    """`sys.exit` in it does not end the program."""
+    source = blocks("python").replace('len(arguments["word"])', "exit(3)")
+    on_path("[workbench.tools]\nlength = lab_parts:Length\n", {"lab_parts": source})
+    outcome = await tools.Toolbox([tools.get("length")]).call("length", '{"word": "x"}')
+    assert outcome.record.error_type == "tool_failed"
+
+
 @pytest.mark.parametrize("installed", [True, False])
 def test_a_tool_that_is_broken_or_not_installed_is_refused_in_words(on_path, installed):
     """The message names the fault, or the folder; nothing of a stranger's runs."""
@@ -503,6 +511,89 @@ def test_a_fault_of_a_provider_fails_the_attempt_and_leaves_no_key(
     assert status == 1
     assert row.startswith(f"{kind},")
     assert "sk-0123" not in row
+
+
+FROM_OURS = """
+from workbench.runner.providers.openai_chat import OpenAIChat
+
+class LabServer(OpenAIChat):
+{method}
+"""
+
+
+def of_lab_server(tmp_path, monkeypatch, respond, method, *flags):
+    """Collect one attempt from a subclass of ours; return the exit status and the server."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.py").write_text(FROM_OURS.format(method=method))
+    with Stub(respond) as stub:
+        monkeypatch.setenv("LAB_URL", stub.url)
+        run = ["collect", "--model", "m", "--task", "arithmetic", "--limit", "1"]
+        run += ["--retries", "0", "--endpoint", "mine.py:LabServer", "--store", "s.duckdb", *flags]
+        base_url = [] if "LAB_URL" in method else ["--base-url", stub.url]
+        return main([*run, *base_url]), stub
+
+
+def test_a_provider_that_cannot_be_closed_leaves_what_it_answered(
+    tmp_path, monkeypatch, capsys, caplog
+):
+    """The attempt is stored and the run reports as usual; a warning holds no key."""
+    monkeypatch.setenv("LAB_KEY", "sk-0123456789abcdef")
+    method = "    async def aclose(self):\n        await super().aclose()\n"
+    method += "        raise RuntimeError('sk-0123456789abcdef')"
+    status, _ = of_lab_server(tmp_path, monkeypatch, answer, method, "--api-key-env", "LAB_KEY")
+
+    assert status == 0
+    assert "1 collected" in capsys.readouterr().err
+    assert "'mine.py:LabServer' could not be closed: RuntimeError: [key]" in caplog.text
+    assert "sk-0123" not in caplog.text
+
+
+def test_a_provider_that_exits_fails_the_attempt(tmp_path, monkeypatch, capsys):
+    """`sys.exit` in it does not end the program without a word."""
+    method = "    async def generate(self, request, on_chunk=None):\n        raise SystemExit(3)"
+    status, _ = of_lab_server(tmp_path, monkeypatch, answer, method)
+
+    assert status == 1
+    assert "the provider 'mine.py:LabServer' failed: SystemExit: 3" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("count", ["'many'", "-1", "True", "1.5"])
+def test_a_count_of_tokens_that_is_none_fails_the_attempt(tmp_path, monkeypatch, capsys, count):
+    """It was a traceback where it was used."""
+    method = f"    async def count_tokens(self, text):\n        return {count}"
+    thinks = stream(delta("<think>1 + 1</think>2"), delta(finish="stop"), DONE)
+    strategy = ("--strategy", "budgeted")
+    status, _ = of_lab_server(tmp_path, monkeypatch, lambda _: thinks, method, *strategy)
+
+    assert status == 1
+    assert "number of tokens or None" in capsys.readouterr().err
+
+
+def test_a_typed_provider_is_given_the_typed_key_unasked(tmp_path, monkeypatch):
+    """Also where the class knows the address itself, and none is typed."""
+    monkeypatch.setenv("LAB_KEY", "sk-0123456789abcdef")
+    method = "    def __init__(self, base_url, **options):\n        import os\n"
+    method += "        super().__init__(os.environ['LAB_URL'], **options)"
+    status, stub = of_lab_server(tmp_path, monkeypatch, answer, method, "--api-key-env", "LAB_KEY")
+
+    assert status == 0
+    assert stub.requests[0].headers["authorization"] == "Bearer sk-0123456789abcdef"
+
+
+def test_calls_of_an_own_provider_are_priced(tmp_path, monkeypatch, capsys):
+    """By the name that the command line gives it, and the tokens that it reports."""
+    (tmp_path / "sheet.toml").write_text(
+        '[[price]]\nprovider = "lab"\nmodel = "m"\nstarts_at = 2020-01-01T00:00:00Z\n'
+        "input_usd_per_mtok = 10.0\noutput_usd_per_mtok = 100.0\n"
+    )
+    flags = ("--provider", "lab", "--prices", str(tmp_path / "sheet.toml"))
+    status, _ = of_lab_server(tmp_path, monkeypatch, answer, "    pass", *flags)
+    capsys.readouterr()
+    query = "SELECT input_tokens, output_tokens, cost_usd FROM traces"
+    main(["sql", query, "--store", "s.duckdb", "--format", "csv"])
+
+    assert status == 0
+    assert capsys.readouterr().out.splitlines()[1] == "9,2,0.00029"
 
 
 def test_a_tool_in_a_file_is_used_by_an_agent(tmp_path, monkeypatch, capsys):

@@ -326,8 +326,8 @@ def _typed(flags: dict[str, Any], plan_file: Path | None) -> "Typed":
         return Typed(names, tasks=typed_tasks, recordings=recordings, tools=typed_tools)
     return Typed(
         strategies=names,
-        keys=[] if target.api_key_env is None else [(target.api_key_env, target.base_url)],
-        addresses=[target.base_url],
+        keys=[] if target.api_key_env is None else [(target.api_key_env, target.address)],
+        addresses=[target.address],
         tasks=typed_tasks,
         recordings=recordings,
         endpoints=[target.endpoint] if target.is_own else [],

@@ -58,6 +58,13 @@ class Broken:
         raise KeyError("colour")
 
 
+class Exits:
+    name = "exits"
+
+    async def run(self, session, item):
+        raise SystemExit(3)
+
+
 class Odd:
     name = "odd"
 
@@ -193,6 +200,7 @@ def test_an_object_and_a_module_are_strategies_too(folder):
     [
         ("Broken", "strategy 'broken' failed: KeyError: 'colour' at mine.py:"),
         ("Odd", "strategy 'odd' returned str, not an Outcome"),
+        ("Exits", "strategy 'exits' failed: SystemExit: 3 at mine.py:"),
     ],
 )
 def test_a_fault_of_a_strategy_fails_its_attempt(folder, collect, name, words):

@@ -534,7 +534,7 @@ def _sends(
     for target in targets:
         if target.endpoint in IN_PROCESS:
             continue
-        variable, address = target.api_key_env, target.base_url or target.endpoint
+        variable, address = target.api_key_env, target.address
         is_mine = variable is None or (variable, address) in typed.keys
         located = code.get(target.endpoint)
         if located is not None and not located.is_typed:  # it sends what it gets where it likes

@@ -189,6 +189,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         return self.endpoint not in {"auto", *_SHIPPED}
 
     @property
+    def address(self) -> str:
+        """Where its requests go; the endpoint's name, where code of the user's knows the place."""
+        return self.base_url or self.endpoint
+
+    @property
     def is_base_model(self) -> bool:
         """Whether it is a base model, which continues a text."""
         return self.endpoint in _COMPLETIONS

@@ -7,6 +7,8 @@ what it changes. A hash of its source is part of the configuration.
 
 import dataclasses
 import inspect
+import logging
+from collections.abc import Callable
 from typing import Any
 
 from workbench.errors import ConfigError, ProviderRejected, WorkbenchError
@@ -15,6 +17,7 @@ from workbench.runner.providers import transport
 from workbench.runner.providers.protocol import Provider, Reply
 from workbench.runner.providers.services import quirks_of
 
+_LOG = logging.getLogger(__name__)
 _METHODS = {
     "generate": "async def generate(self, request, on_chunk=None)",
     "count_tokens": "async def count_tokens(self, text)",
@@ -58,24 +61,43 @@ class OwnProvider:
         try:
             made = self.kind(base_url, name=name, quirks=quirks_of(name), **options)
             made.name = name
-            made.generate = _Guarded(self.name, made.generate, key, returns=Reply)
-            made.count_tokens = _Guarded(self.name, made.count_tokens, key)
+            made.generate = _Guarded(self.name, made.generate, key, _is_reply, "a Reply")
+            made.count_tokens = _Guarded(
+                self.name, made.count_tokens, key, _is_count, "a number of tokens or None"
+            )
+            made.aclose = _GuardedClose(self.name, made.aclose, key)
         except WorkbenchError:
             raise
-        except Exception as error:  # noqa: BLE001  # any fault of code that is not ours
+        except (Exception, SystemExit) as error:  # noqa: BLE001  # any fault of theirs
             why = transport.redact(fault(error), key)
             raise ConfigError(f"the provider {self.name!r} could not be made: {why}") from None
         provider: Provider = made
         return provider
 
 
+def _is_reply(value: object) -> bool:
+    return isinstance(value, Reply)
+
+
+def _is_count(value: object) -> bool:
+    """Whether it is what `count_tokens` may return."""
+    is_number = isinstance(value, int) and not isinstance(value, bool) and value >= 0
+    return value is None or is_number
+
+
 class _Guarded:
     """A method of the user's: its faults fail the attempt, not the run, and hold no key."""
 
     def __init__(
-        self, name: str, method: Any, key: str | None, *, returns: type[Any] = object
+        self,
+        name: str,
+        method: Any,
+        key: str | None,
+        is_valid: Callable[[object], bool],
+        expected: str,
     ) -> None:
-        self._name, self._method, self._key, self._returns = name, method, key, returns
+        self._name, self._method, self._key = name, method, key
+        self._is_valid, self._expected = is_valid, expected
 
     async def __call__(self, *arguments: Any, **named: Any) -> Any:
         try:
@@ -83,14 +105,27 @@ class _Guarded:
         except WorkbenchError as error:
             error.args = (transport.redact(str(error), self._key),)
             raise
-        except Exception as error:  # noqa: BLE001  # any fault of code that is not ours
+        except (Exception, SystemExit) as error:  # noqa: BLE001  # any fault of theirs
             why = transport.redact(fault(error), self._key)
             message = f"the provider {self._name!r} failed: {why}"
             raise ProviderRejected(message, kind="provider_failed") from None
-        if not isinstance(value, self._returns):
-            message = (
-                f"the provider {self._name!r} returned {type(value).__name__}, not a"
-                f" {self._returns.__name__}"
-            )
+        if not self._is_valid(value):
+            kind = type(value).__name__
+            shown = f" {value!r}" if isinstance(value, int | float) else ""
+            message = f"the provider {self._name!r} returned {kind}{shown}, not {self._expected}"
             raise ProviderRejected(message, kind="provider_failed")
         return value
+
+
+class _GuardedClose:
+    """`aclose` of the user's: a fault of it is a warning, as the attempts have ended by then."""
+
+    def __init__(self, name: str, method: Any, key: str | None) -> None:
+        self._name, self._method, self._key = name, method, key
+
+    async def __call__(self) -> None:
+        try:
+            await self._method()
+        except (Exception, SystemExit) as error:  # noqa: BLE001  # any fault of theirs
+            why = transport.redact(fault(error), self._key)
+            _LOG.warning("the provider %r could not be closed: %s", self._name, why)

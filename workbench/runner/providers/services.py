@@ -21,6 +21,8 @@ class Quirks(msgspec.Struct, frozen=True):
         thinking_budget_field: the field of a chat that caps thinking; None where there is none.
         thinking_switch: what turns thinking on and off in a chat beside the effort: the object
             `thinking`, or variables of the model's chat template; None where the effort is all.
+        begun_turns: whether it continues a begun assistant turn: False is said of all its
+            endpoints, True of chat; None where unknown.
     """
 
     rename: Mapping[str, str] = {}
@@ -29,6 +31,7 @@ class Quirks(msgspec.Struct, frozen=True):
     tokenize_field: str | None = "content"
     thinking_budget_field: str | None = None
     thinking_switch: Literal["object", "template"] | None = None
+    begun_turns: bool | None = None
 
 
 class Service(msgspec.Struct, frozen=True):
@@ -64,7 +67,11 @@ SERVICES: Mapping[str, Service] = {
     "openai": Service(
         {"chat": _OPENAI, "responses": _OPENAI},
         "OPENAI_API_KEY",
-        Quirks(rename={"max_tokens": "max_completion_tokens"}, tokenize_field=None),
+        Quirks(
+            rename={"max_tokens": "max_completion_tokens"},
+            tokenize_field=None,
+            begun_turns=False,  # it is read as a turn that has ended, and answered anew
+        ),
     ),
     "anthropic": Service(
         {"messages": "https://api.anthropic.com/v1", "chat": "https://api.anthropic.com/v1"},
@@ -91,6 +98,7 @@ SERVICES: Mapping[str, Service] = {
             tokenize_field="content",
             thinking_budget_field="thinking_budget_tokens",
             thinking_switch="template",
+            begun_turns=True,
         ),
     ),
     "vllm": _server(
@@ -135,12 +143,13 @@ def name_of(base_url: str) -> str:
 def takes_begun_turns(name: str, endpoint: str) -> bool | None:
     """Whether a service continues a begun assistant turn; None where unknown.
 
-    OpenAI reads it as a turn that has ended, and answers anew. Current Claude models refuse it, and
-    so does llama.cpp where a template thinks; both say so, and are asked without it then.
+    Responses reads it as a turn that has ended, at every service. Current Claude models refuse it,
+    and so does llama.cpp where a template thinks; both say so, and are asked without it then.
     """
-    if endpoint == "responses" or name == "openai":
+    if endpoint == "responses":
         return False
-    return True if name == "llama.cpp" and endpoint == "chat" else None
+    is_taken = quirks_of(name).begun_turns
+    return None if is_taken and endpoint != "chat" else is_taken
 
 
 def is_at_home(name: str, base_url: str) -> bool:

@@ -47,7 +47,7 @@ class UserStrategy:
             outcome = await self._strategy.run(session, item)
         except WorkbenchError:
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             message = f"the strategy {self.name!r} failed: {fault(error)}"
             raise ProviderRejected(message, kind="strategy_failed") from error
         if not isinstance(outcome, Outcome):
@@ -122,7 +122,7 @@ def _made(name: str, kind: type[Any], params: Mapping[str, Any]) -> Any:
         return kind(**{key: _value(name, known[key], value) for key, value in params.items()})
     except ConfigError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise ConfigError(f"strategy {name!r} could not be made: {fault(error)}") from error
 
 

@@ -29,7 +29,7 @@ class OwnTool:
             result = await self._tool.run(arguments)
         except (TimeoutError, asyncio.CancelledError):
             raise
-        except Exception as error:  # noqa: BLE001  # any fault of code that is not ours
+        except (Exception, SystemExit) as error:  # noqa: BLE001  # any fault of theirs
             return ToolResult(f"Error: {fault(error)}.", "tool_failed")
         if not isinstance(result, ToolResult):
             return ToolResult("Error: the tool returned no ToolResult.", "tool_failed")
@@ -77,7 +77,7 @@ def _made(kind: Any, where: str, name: str | None = None) -> OwnTool:
         is_spec = isinstance(tool.spec, ToolSpec) and name in {None, tool.spec.name}
         runs = inspect.iscoroutinefunction(tool.run)
         own = OwnTool(tool)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise ConfigError(f"{where} could not be made: {fault(error)}") from error
     if not is_spec or not runs:
         whose_name = "" if name is None else f" whose name is {name!r}"
