@@ -647,3 +647,15 @@ def test_an_unknown_endpoint_offers_the_nearest(tmp_path, capsys):
 
     assert main([*run, "--store", str(tmp_path / "s.duckdb")]) == 1
     assert "no endpoint is called 'chatt'; did you mean 'chat'?" in capsys.readouterr().err
+
+
+def test_requests_of_ones_own_provider_are_not_put_into_batches(lab, tmp_path, capsys):
+    """A batch would send them by the provider that ships, whatever the user's class does."""
+    (tmp_path / "plan.toml").write_text(
+        own_provider("http://127.0.0.1:9/v1", endpoint="lab-server") + "\nbatch = true\n"
+    )
+
+    assert (
+        main(["collect", str(tmp_path / "plan.toml"), "--store", str(tmp_path / "s.duckdb")]) == 1
+    )
+    assert "cannot be put into batches; leave out batch" in capsys.readouterr().err

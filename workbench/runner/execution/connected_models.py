@@ -90,6 +90,11 @@ class ConnectedModels:
                 "the plan contains the API key itself; write the name of the environment variable"
                 " that holds it"
             )
+        if self._batching is not None and target.is_own:
+            raise ConfigError(
+                f"the provider {target.endpoint!r} is of your own and sends its requests itself, so"
+                " that they cannot be put into batches; leave out batch"
+            )
         provider = self._given or connect(target, key, self._recordings, self._own)
         is_batched = False
         if self._batching is not None and isinstance(provider, HttpProvider):
