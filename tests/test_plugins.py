@@ -490,6 +490,10 @@ class LabServer:
         ("raise ValueError(self.key)", "provider_failed"),
         ("raise ProviderUnavailable(self.key, kind='down')", "down"),
         ("return 'text'", "provider_failed"),
+        ("raise ValueError('\\udcff' + self.key)", "provider_failed"),
+        ("raise type('Odd', (ValueError,), {{'__str__': lambda _: 1 / 0}})()", "provider_failed"),
+        ("raise type('Base', (BaseException,), {{}})(self.key)", "provider_failed"),
+        ("raise ProviderUnavailable('\\udcff' + self.key, kind='down')", "down"),
     ],
 )
 def test_a_fault_of_a_provider_fails_the_attempt_and_leaves_no_key(

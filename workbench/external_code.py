@@ -300,7 +300,12 @@ def fault(error: BaseException) -> str:
             f" ({_NOT_HASHED[error.name]} is not among the files that were looked at before, as no"
             " import statement names it; write one)"
         )
-    return f"{type(error).__name__}: {error}{where}"[:1_000]
+    try:
+        text = str(error)
+    except Exception:  # noqa: BLE001  # `__str__` is external code too
+        text = "(no text)"
+    text = f"{type(error).__name__}: {text}{where}"[:1_000]
+    return text.encode("utf-8", "backslashreplace").decode()  # it is stored
 
 
 def _on_path(what: str, name: str) -> Path | None:

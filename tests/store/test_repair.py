@@ -431,3 +431,39 @@ def test_doctor_names_schemas_functions_and_types_that_are_not_ours(tmp_path: Pa
         "type mood",
     ]
     assert found.missing == found.altered == []
+
+
+def test_a_note_that_was_edited_since_does_not_keep_a_backup_from_a_repair(
+    sound: Path, tmp_path: Path
+) -> None:
+    """The store's own row is the newer one; what it lost comes from the backup all the same."""
+    path = Path(shutil.copy(sound, tmp_path / "s.duckdb"))
+    mark = (
+        "INSERT INTO annotations SELECT trace_id, 'me', now()::TIMESTAMP, 'odd', ? "
+        "FROM messages WHERE rowid = 0"
+    )
+    with duckdb.connect(str(path)) as connection:
+        connection.execute(mark, ["old"])
+    shutil.copy(path, tmp_path / "backup.duckdb")
+    with duckdb.connect(str(path)) as connection:
+        connection.execute("UPDATE annotations SET note = 'new'")
+        connection.execute("DELETE FROM messages WHERE rowid < 2")
+
+    done = repair.repair(path, tmp_path / "copy.duckdb", [tmp_path / "backup.duckdb"])
+
+    copy, count = Store(tmp_path / "copy.duckdb"), "SELECT count(*) AS n FROM messages"
+    assert copy.sql(count)["n"][0] == Store(sound).sql(count)["n"][0], done
+    assert copy.sql("SELECT note FROM annotations")["note"].to_list() == ["new"]
+
+
+def test_the_command_finds_a_text_that_was_altered(
+    sound: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its id is its hash; --quick does not read texts."""
+    path = Path(shutil.copy(sound, tmp_path / "s.duckdb"))
+    with duckdb.connect(str(path)) as connection:
+        connection.execute("UPDATE contents SET text = 'zzz' WHERE rowid = 0")
+
+    assert main(["doctor", "--store", str(path)]) == 1
+    assert "texts that are not those that they are named after" in capsys.readouterr().out
+    assert main(["doctor", "--store", str(path), "--quick"]) == 0

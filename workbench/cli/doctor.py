@@ -202,7 +202,7 @@ def _store(store: "Store", *, quick: bool) -> tuple[list[Row], bool]:
     results = checks.checks(store, quick=True)
     read = None if quick else reading.read_all(store)
     if read is not None:
-        results = [*checks.of_reading(read), *results]
+        results = [*checks.of_reading(read), *checks.of_derived(store), *results]
     try:
         overview = store.overview()
         traces = formats.counted(overview.n_traces, "trace")

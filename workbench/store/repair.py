@@ -171,6 +171,12 @@ def _save(target: Store, salvaged: Salvaged, *, without_messages: bool) -> int:
         _complete(connection, set(frames))
         _choose(connection, without_messages=without_messages)
         new = {name: _part(schema.TABLES[name]) for name in frames}
+        if without_messages:  # backups were read before, whose notes are older
+            for name in new.keys() & {"annotations", "saved_slices"}:
+                same = " AND ".join(f"n.{key} = {name}.{key}" for key in schema.TABLES[name].key)
+                connection.execute(
+                    f"DELETE FROM {name} WHERE EXISTS (FROM {new[name]} n WHERE {same})"
+                )
         ingest.write(connection, new, report)
         for name in frames:
             connection.unregister(f"found_{name}")
@@ -266,8 +272,11 @@ def _from_backup(backup: Path, target: Store) -> int:
 
 
 def _merged(source: Path, target: Store) -> int:
-    """Merge a source; returns how many traces were new."""
-    return target.merge(source).rows_new.get("traces", 0)
+    """Merge a source; returns how many traces were new.
+
+    Rows of the damaged store that could be read are newer than those of its backups.
+    """
+    return target.merge(source, prefer="mine").rows_new.get("traces", 0)
 
 
 def _count_lost(done: Repaired, salvaged: Salvaged, n_before: int | None, target: Store) -> None:

@@ -5,6 +5,7 @@ extra_body=…, quirks=…)`, and has the methods of `Provider`. A subclass of o
 what it changes. A hash of its source is part of the configuration.
 """
 
+import asyncio
 import dataclasses
 import inspect
 import logging
@@ -103,9 +104,12 @@ class _Guarded:
         try:
             value = await self._method(*arguments, **named)
         except WorkbenchError as error:
-            error.args = (transport.redact(str(error), self._key),)
+            text = str(error).encode("utf-8", "backslashreplace").decode()
+            error.args = (transport.redact(text, self._key),)
             raise
-        except (Exception, SystemExit) as error:  # noqa: BLE001  # any fault of theirs
+        except (asyncio.CancelledError, KeyboardInterrupt, GeneratorExit):
+            raise
+        except BaseException as error:  # noqa: BLE001  # any fault of theirs
             why = transport.redact(fault(error), self._key)
             message = f"the provider {self._name!r} failed: {why}"
             raise ProviderRejected(message, kind="provider_failed") from None
