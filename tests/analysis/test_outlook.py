@@ -123,7 +123,8 @@ def test_independent_halves_add_as_squares():
 
 def items_named(note: str) -> int:
     """The number of items that a note asks for."""
-    return int(re.search(r"about ([\d,]+) (?:more )?items", note)[1].replace(",", ""))  # type: ignore[index]  # no match fails the test
+    (number,) = re.findall(r"about ([\d,]+) (?:more )?items", note)
+    return int(number.replace(",", ""))
 
 
 def test_a_paired_difference_is_seen_as_often_as_said():

@@ -35,7 +35,12 @@ from workbench import scoring, spool  # noqa: E402  # the checkout is on the pat
 from workbench.datasets import TaskItem, TaskSet  # noqa: E402  # as above
 from workbench.records import Task  # noqa: E402  # as above
 from workbench.runner import Plan, Work, collect  # noqa: E402  # as above
-from workbench.runner.attempts.session import Outcome, Reply, Request, Session  # noqa: E402  # as above
+from workbench.runner.attempts.session import (  # noqa: E402  # as above
+    Outcome,
+    Reply,
+    Request,
+    Session,
+)
 from workbench.runner.local.provider import LocalProvider  # noqa: E402  # as above
 
 SLOTS = 8

@@ -20,7 +20,15 @@ sys.path.insert(0, str(ROOT))
 
 from workbench import scoring, spool  # noqa: E402  # the checkout is on the path only now
 from workbench.datasets import TaskItem, TaskSet  # noqa: E402  # as above
-from workbench.records import Attempt, Call, Message, Run, Score, Task, Trace  # noqa: E402  # as above
+from workbench.records import (  # noqa: E402  # as above
+    Attempt,
+    Call,
+    Message,
+    Run,
+    Score,
+    Task,
+    Trace,
+)
 from workbench.runner import Plan, Work, collect  # noqa: E402  # as above
 from workbench.runner.attempts.session import Reply, Request  # noqa: E402  # as above
 from workbench.runner.strategies import get as strategy  # noqa: E402  # as above

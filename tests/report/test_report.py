@@ -553,8 +553,10 @@ def test_a_picture_keeps_drawings_and_drops_what_runs_or_loads():
     """An allow-list of elements and attributes, references to itself alone."""
     svg = """<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink"
         onload="x()" width="9">
-      <script>x()</script><a xlink:href="javascript:x()"><text>link</text></a><image href="http://e.vil"/>
-      <foreignObject><b>x</b></foreignObject><style>@import "x"</style><g clip-path="url(#c)" style="fill:url(http://e.vil)">
+      <script>x()</script><a xlink:href="javascript:x()"><text>link</text></a>
+      <image href="http://e.vil"/>
+      <foreignObject><b>x</b></foreignObject><style>@import "x"</style>
+      <g clip-path="url(#c)" style="fill:url(http://e.vil)">
       <path d="M0,0" fill="url(http://e.vil)" stroke="#fff"/></g>
       <clipPath id="c"><rect width="1"/></clipPath></svg>"""
 

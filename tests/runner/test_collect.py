@@ -172,7 +172,10 @@ def test_a_configuration_that_is_always_refused_is_stopped(tmp_path):
 
 def test_the_budget_ends_the_run_and_the_next_one_goes_on(tmp_path):
     """Never more than the budget, and close to it."""
-    price = lambda call: None if call.output_tokens is None else call.output_tokens * 0.01  # noqa: E731  # a rule of one line
+
+    def price(call):
+        return None if call.output_tokens is None else call.output_tokens * 0.01
+
     with Stub(answer) as stub:
         settings = {"tasks": [task_set(30)], "max_tokens": 4, "budget_usd": 0.21}
         report = run(tmp_path, stub.url, options={"price": price}, **settings)
@@ -197,7 +200,7 @@ def test_a_budget_without_prices_is_refused_before_anything_is_asked(tmp_path):
 def test_the_first_stop_waits_for_what_is_in_flight(tmp_path):
     """Nothing new begins; everything begun is written."""
     stop = StopSignal()
-    slow = lambda seen: [s for s in answer(seen) for s in (0.02, s)]  # noqa: E731  # a rule of one line
+    slow = lambda seen: [s for s in answer(seen) for s in (0.02, s)]  # noqa: E731  # one line
     with Stub(slow) as stub:
         report = run(
             tmp_path,

@@ -273,7 +273,7 @@ def test_a_connection_closed_in_the_pool_is_replaced_at_once(transport):
                     r.text
                     for r in await asyncio.gather(*(provider.generate(ASK) for _ in range(4)))
                 ]
-                time.sleep(0.1)  # noqa: ASYNC251  # the loop must not hear of the closing before it asks again
+                time.sleep(0.1)  # noqa: ASYNC251  # the loop must not see the closing
             await provider.aclose()
             return texts
 

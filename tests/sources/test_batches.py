@@ -42,7 +42,8 @@ def store_of(folder: Path, *paths: Path) -> Store:
 def result(key: str, words: str = "42", **usage: int) -> Line:
     """A result of OpenAI's chat completions."""
     counts = {"prompt_tokens": 120, "completion_tokens": 900, "total_tokens": 1020} | usage
-    counts["completion_tokens_details"] = {"reasoning_tokens": 832}  # type: ignore[assignment]  # nested
+    details = {"reasoning_tokens": 832}
+    counts["completion_tokens_details"] = details  # type: ignore[assignment]  # nested
     message = {"role": "assistant", "content": words, "refusal": None}
     body = {
         "id": f"chatcmpl-{key}",

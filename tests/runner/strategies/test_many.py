@@ -151,7 +151,10 @@ def test_a_sample_that_fails_fails_the_attempt_and_keeps_what_was_paid(tmp_path)
 def test_a_budget_holds_within_the_first_attempt(tmp_path):
     """Nobody knows yet how long one is: of five calls with room for four, four are asked, and none
     is lost."""
-    price = lambda call: None if call.output_tokens is None else call.output_tokens * 0.01  # noqa: E731  # a rule of one line
+
+    def price(call):
+        return None if call.output_tokens is None else call.output_tokens * 0.01
+
     with Stub(lambda seen: say("Answer: 1")) as stub:
         report, traces = launch(
             tmp_path,
