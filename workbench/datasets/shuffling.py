@@ -40,7 +40,8 @@ def shuffled_places(
     if not all(letter and letter in LETTERS[: len(choices)] for letter in letters):
         return None
     places = list(range(len(choices)))
-    random.Random(content_id("choices", seed, key, question, list(choices))).shuffle(places)  # noqa: S311  # not for secrets
+    digest = content_id("choices", seed, key, question, list(choices))
+    random.Random(digest).shuffle(places)  # noqa: S311  # not for secrets
     return places
 
 

@@ -36,7 +36,7 @@ def answer(question: dict[str, Any]) -> dict[str, Any]:
     """Answer {"targets", "answer"}: {"same"}, or {"error"}."""
     try:
         return {"same": any(same(target, question["answer"]) for target in question["targets"])}
-    except (Exception, RecursionError) as error:  # noqa: BLE001  # whatever the algebra makes of the text
+    except (Exception, RecursionError) as error:  # noqa: BLE001  # any fault of the algebra
         return {"error": f"{type(error).__name__}: {error}"[:300]}
 
 

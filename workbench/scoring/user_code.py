@@ -52,7 +52,7 @@ class UserScorer:
 
                 returned = asyncio.run(_finish(returned))
             return self._as_score(item, returned)
-        except (Exception, SystemExit) as error:  # noqa: BLE001  # any fault of the user's code, and no more
+        except (Exception, SystemExit) as error:  # noqa: BLE001  # any fault of theirs
             return Score(scorer=self.name, explanation=f"the scorer failed: {fault(error)}")
 
     def _as_score(self, item: TaskItem, returned: Any) -> Score:

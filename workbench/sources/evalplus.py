@@ -32,11 +32,13 @@ NAME = "evalplus"
 _HEAD = 4096
 _TASKS = {"HumanEval": "humaneval+", "Mbpp": "mbpp+"}
 _FIRST = re.compile(
-    rb'"eval"\s*:\s*\{\s*"[^"]{1,200}"\s*:\s*(?:\[\s*(?:\[\s*)?\{\s*"(?:task_id|solution|base_status|plus_status)"'
+    rb'"eval"\s*:\s*\{\s*"[^"]{1,200}"\s*:\s*'
+    rb'(?:\[\s*(?:\[\s*)?\{\s*"(?:task_id|solution|base_status|plus_status)"'
     rb'|\{\s*"(?:nfiles|base|plus|files)")'
 )
 _FILE_NAME = re.compile(
-    r"^(?P<model>.+?)(?:_temp_(?P<temperature>\d+(?:\.\d+)?))?(?:[-_.](?:sanitized|raw))?[-_.]eval_results$"
+    r"^(?P<model>.+?)(?:_temp_(?P<temperature>\d+(?:\.\d+)?))?"
+    r"(?:[-_.](?:sanitized|raw))?[-_.]eval_results$"
 )
 _DOCUMENT = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _EVAL = msgspec.json.Decoder(dict[str, msgspec.Raw])

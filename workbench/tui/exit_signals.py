@@ -20,7 +20,8 @@ SIGNALS = ("SIGTERM", "SIGHUP", "SIGQUIT", "SIGINT")
 PATIENCE_S = 2.0  # time that the event loop has to restore the terminal
 # kitty's keyboard, bracketed paste, mouse and focus reports off; wrap lines; main screen; cursor
 _MODES = (
-    "\x1b[<u\x1b[?2004l\x1b[?1000l\x1b[?1002l\x1b[?1003l\x1b[?1006l\x1b[?1015l\x1b[?1016l\x1b[?1004l"
+    "\x1b[<u\x1b[?2004l\x1b[?1000l\x1b[?1002l\x1b[?1003l"
+    "\x1b[?1006l\x1b[?1015l\x1b[?1016l\x1b[?1004l"
     "\x1b[?2048l\x1b[?7h\x1b[?1049l\x1b[?25h"
 )
 

@@ -203,7 +203,10 @@ class Replay:
         if start is not None and call.ttft_s is not None:
             hidden = len(raw) - len(recorded.text) if raw.endswith(recorded.text) else 0
             ends, times = (hidden, len(raw)), (call.ttft_s, start)
-        inside = bool(recorded.thinking) and raw != recorded.text and recorded.thinking in raw  # type: ignore[operator]  # bool() says so
+        thinking = recorded.thinking
+        inside = (
+            thinking is not None and thinking != "" and raw != recorded.text and thinking in raw
+        )
         return Reply(
             text=raw,
             thinking=None if inside else recorded.thinking,
