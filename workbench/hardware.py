@@ -172,7 +172,7 @@ def _merged(rows: Iterable[tuple[str, Row]]) -> dict[str, Row]:
             inherited = {
                 f: getattr(old, f) for f in row.__struct_fields__ if getattr(row, f) is None
             }
-            row = msgspec.structs.replace(row, **inherited)  # noqa: PLW2901  # what is kept of the row
+            row = msgspec.structs.replace(row, **inherited)  # noqa: PLW2901  # the merged row
         by_name[name.lower()] = row
     return by_name
 

@@ -62,7 +62,8 @@ class Question:
         """The figure and its interval; NaN where unknown."""
         name = self.column.name
         value, low, high = (row[f"{name}{end}"] for end in ("", "_low", "_high"))
-        return tuple(math.nan if x is None else float(x) for x in (value, low, high))  # type: ignore[return-value]  # three values
+        point, lower, upper = (math.nan if x is None else float(x) for x in (value, low, high))
+        return point, lower, upper
 
     def count(self, row: Row) -> int | None:
         """Count the items, or other units, behind a row; None if it has no such column."""

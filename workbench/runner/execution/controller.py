@@ -232,7 +232,13 @@ class Controller:
             status = "refused"
             message = f"the command failed: {type(error).__name__}: {error}"
         at = self._launch.now()
-        taken = CommandResult(command_id, name, status, message, at)  # type: ignore[arg-type]  # literals
+        taken = CommandResult(
+            command_id,
+            name,
+            status,  # type: ignore[arg-type]  # one of the literals
+            message,
+            at,
+        )
         self.taken.append(taken)
         return taken, follow_up
 

@@ -111,7 +111,8 @@ def count(work: Work, settled: pl.DataFrame, waiting: Iterable[AttemptKey]) -> l
     trials = work.plan.trials
     schema = {"configuration_id": pl.String, "item_id": pl.String, "trial": pl.Int64}
     more = pl.DataFrame(list(waiting), schema=schema, orient="row")
-    keys = pl.concat([settled.select(_KEYS).cast(schema), more])  # type: ignore[arg-type]  # a mapping of types
+    known = settled.select(_KEYS).cast(schema)  # type: ignore[arg-type]  # a mapping of types
+    keys = pl.concat([known, more])
     keys = keys.filter(pl.col("trial") < trials).unique()
     items = pl.DataFrame(
         [(i.item_id, i.task_id) for i in work.items], schema=["item_id", "task_id"], orient="row"
