@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from workbench import cells
 from workbench.errors import ImportFormatError
-from workbench.sources.units import CellFormat, convert, is_null
+from workbench.sources.tables.units import CellFormat, convert, is_null
 
 UTC = dt.UTC
 AT = dt.datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)

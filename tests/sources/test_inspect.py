@@ -26,7 +26,7 @@ from tests.support.inspect_logs import (
 )
 from workbench.errors import ImportFormatError
 from workbench.records import Configuration, Item, Run, Trace
-from workbench.sources import inspect_zip
+from workbench.sources.inspect import log_zip as inspect_zip
 
 
 def span(id: str, type: str, parent: str | None = None) -> dict:

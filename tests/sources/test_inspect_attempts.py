@@ -25,7 +25,8 @@ from tests.support.inspect_logs import (
 from workbench import sources
 from workbench.billing import reconcile
 from workbench.records import Item, Result, Trace
-from workbench.sources import FileReport, inspect_log
+from workbench.sources import FileReport
+from workbench.sources.inspect import log as inspect_log
 from workbench.store import Store, open_store
 
 DAY = "2026-01-02T03:0{}:0{}.5+00:00"

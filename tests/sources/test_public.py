@@ -24,7 +24,7 @@ def of(records: list, kind: type) -> list:
 def reversal(shared_data: Path) -> dict[Path, tuple[list, FileReport]]:
     """Every importable file of the pricing-reversal folder, read once."""
     found = sources.detect_files(shared_data / "pricing_reversal")
-    return {path: load(path) for path, source in found if source}
+    return {file.path: load(file.path) for file in found if file.source}
 
 
 def test_a_folder_is_imported_as_far_as_it_can_be(shared_data: Path, reversal: dict) -> None:
@@ -33,9 +33,9 @@ def test_a_folder_is_imported_as_far_as_it_can_be(shared_data: Path, reversal: d
     for _, report in reversal.values():
         formats[report.format] += 1
     left = [
-        path
-        for path, source in sources.detect_files(shared_data / "pricing_reversal")
-        if not source
+        file.path
+        for file in sources.detect_files(shared_data / "pricing_reversal")
+        if not file.source
     ]
 
     assert formats == {

@@ -4,12 +4,15 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from workbench import sources
 from workbench.errors import ImportFormatError
+from workbench.records import AnyRecord
+from workbench.sources import heads
 
 
 def log(path: Path) -> Path:
@@ -81,7 +84,7 @@ def test_a_mapping_takes_the_files_that_it_names(tmp_path: Path) -> None:
 
     found = sources.detect_files(tmp_path, mapping=tmp_path / "mine.toml")
 
-    kinds = {path.name: source.name if source else None for path, source in found}
+    kinds = {f.path.name: f.source.name if f.source else None for f in found}
     assert kinds == {"a.json": "inspect", "b.csv": "table", "mine.toml": None}
 
 
@@ -101,3 +104,67 @@ def test_the_registry_stays_light() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
 
     assert done.stdout.strip() == "[]"
+
+
+class WithSamples:
+    """A source whose results are read with the samples beside them."""
+
+    name = "with-samples"
+    title = "results with samples"
+
+    def detect(self, path: Path) -> bool:
+        """Claim the results, and the samples too if nothing else reads them."""
+        return path.suffix in {".results", ".samples"}
+
+    def parts(self, path: Path) -> tuple[Path, ...]:
+        """Return the samples of a file of results."""
+        return (path.with_suffix(".samples"),) if path.suffix == ".results" else ()
+
+    def read(self, path: Path, **_: object) -> Iterator[AnyRecord]:
+        """Yield nothing."""
+        del path
+        yield from ()
+
+
+def test_files_that_belong_together_are_read_together(tmp_path: Path) -> None:
+    """A part is not imported by itself; it is if nothing reads it."""
+    for name in ("a.results", "a.samples", "b.samples"):
+        (tmp_path / name).write_text("{}")
+    source = WithSamples()
+
+    files = sources.detect_files(tmp_path, source=source)
+
+    assert files == [
+        (tmp_path / "a.results", source, None),
+        (tmp_path / "a.samples", None, tmp_path / "a.results"),
+        (tmp_path / "b.samples", source, None),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("content", "keys"),
+    [
+        (b'\xef\xbb\xbf {"a": {"b": 1, "c": [{"d": "}"}]}, "e\\"f": "g: {", "h": 2}', 'a e\\"f h'),
+        (b'{"a": 1}\n{"z": 2}', "a"),
+        (b'{"a": "cut off', "a"),
+        (b'[{"a": 1}]', ""),
+        (b"a: 1", ""),
+        (b"", ""),
+    ],
+)
+def test_keys_are_those_of_the_first_object(tmp_path: Path, content: bytes, keys: str) -> None:
+    """Keys of inner objects, and marks within texts, are not taken for them."""
+    path = tmp_path / "file"
+    path.write_bytes(content)
+
+    assert " ".join(heads.keys(path)) == keys
+
+
+def test_a_file_that_changed_is_read_again(tmp_path: Path) -> None:
+    """The head of the file before is not returned."""
+    path = tmp_path / "file"
+    path.write_text('{"a": 1}\n')
+    before = heads.lines(path)
+    path.write_text('{"a": 1}\n{"b": 2}\n')
+
+    assert (before, heads.lines(path)) == ([{"a": 1}], [{"a": 1}, {"b": 2}])

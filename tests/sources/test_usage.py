@@ -2,8 +2,8 @@
 
 import pytest
 
-from workbench.sources.inspect_schema import ModelUsage
-from workbench.sources.inspect_usage import normalise, version_of
+from workbench.sources.inspect.log_schema import ModelUsage
+from workbench.sources.inspect.model_usage import normalise, version_of
 
 OLD, NEW = (0, 3, 95), (0, 3, 285)
 

@@ -10,7 +10,7 @@ from tests.support import fuzzing
 from workbench import cells, sources, toml_reader
 from workbench.errors import ImportFormatError
 from workbench.runner.tools import arguments
-from workbench.sources import mapping
+from workbench.sources.tables import mapping
 
 DEEP = 20_000
 

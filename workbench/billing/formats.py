@@ -10,7 +10,7 @@ from workbench.billing.bill import Bill
 from workbench.billing.format import Format, Reader
 from workbench.errors import ImportFormatError
 from workbench.sources.report import FileReport
-from workbench.sources.table_rows import file_kind, open_table
+from workbench.sources.tables.table_rows import file_kind, open_table
 
 FORMATS: tuple[Format, ...] = (
     *openai.FORMATS,

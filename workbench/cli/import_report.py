@@ -34,13 +34,23 @@ MAX_REMARKS = 5  # of one kind, printed for one file
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ImportOutcome:
-    """Outcome of one imported file or store: the reader's report, the store's, or an error."""
+    """Outcome of one imported file or store: the reader's report, the store's, or an error.
+
+    Attributes:
+        path: the file or store.
+        report: the reader's report.
+        ingest: the store's report.
+        failed: why nothing was imported.
+        skipped: why the file was skipped.
+        is_unknown: whether it was skipped because its format is not known.
+    """
 
     path: Path
     report: "FileReport | None" = None
     ingest: "IngestReport | None" = None
     failed: str = ""
     skipped: str = ""
+    is_unknown: bool = False
 
     @property
     def status(self) -> str:
@@ -192,7 +202,7 @@ def _skipped(outcomes: Iterable[ImportOutcome]) -> Iterator[str]:
     by_reason: dict[str, list[str]] = {}
     for imported in outcomes:
         if imported.skipped:
-            reason = unknown if imported.report is None else imported.skipped
+            reason = unknown if imported.is_unknown else imported.skipped
             by_reason.setdefault(reason, []).append(imported.path.name)
     for reason, names in by_reason.items():
         shown = ", ".join(names[:MAX_REMARKS])

@@ -20,7 +20,7 @@ STORE_SUFFIXES = (".duckdb", ".db")
 
 def _show_mapping_help(ctx: click.Context, _: click.Parameter, value: bool) -> None:
     if value:
-        from workbench.sources import mapping
+        from workbench.sources.tables import mapping
 
         click.echo((mapping.__doc__ or "").strip())
         click.echo(f"\nShipped: {', '.join(mapping.shipped())}")
@@ -183,10 +183,12 @@ def _import(
     from workbench import sources
     from workbench.cli.import_report import ImportOutcome
     from workbench.errors import WorkbenchError
+    from workbench.sources.heads import is_sqlite
     from workbench.spool import is_spool
     from workbench.store.exports import is_export
 
-    is_store = path.suffix.lower() in STORE_SUFFIXES or is_export(path) or is_spool(path)
+    has_suffix = path.suffix.lower() in STORE_SUFFIXES and not is_sqlite(path)
+    is_store = has_suffix or is_export(path) or is_spool(path)
     if source is None and is_store:
         yield _merge(store, path, as_tables=as_tables, prefer=prefer)
         return
@@ -216,12 +218,14 @@ def _read(
     from workbench.cli.import_report import ImportOutcome
     from workbench.errors import WorkbenchError
 
+    if file.read_with is not None:
+        return ImportOutcome(file.path, skipped="read with another file")
     if file.source is None:
         reason = sources.why_not(file.path)
         return (
             ImportOutcome(file.path, failed=reason)
             if named
-            else ImportOutcome(file.path, skipped=reason)
+            else ImportOutcome(file.path, skipped=reason, is_unknown=True)
         )
     report = sources.FileReport(file.path, skip_bad_rows=skip_bad_rows)
     records = sources.read(file.path, report=report, mapping=mapping, source=source)

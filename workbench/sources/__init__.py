@@ -1,15 +1,16 @@
 """Sources: readers that convert the files of other tools to records, one module per format.
 
-A format is a module of this package with a `SOURCE`; adding the file adds the format. Installed
-plug-ins add further ones (group `workbench.sources`). Files are detected by their content and read
-as a stream: an iterator yields the records and fills the report as it advances.
+A format is a module of this package, or of one of its rooms, with a `SOURCE`; adding the file adds
+the format. Installed plug-ins add further ones (group `workbench.sources`). Files are detected by
+their content and read as a stream: an iterator yields the records and fills the report as it
+advances. Files that belong together are read together (`parts`).
 """
 
 import functools
 import importlib
 import os
 import pkgutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
@@ -26,6 +27,7 @@ __all__ = [
     "detect",
     "detect_files",
     "get",
+    "parts",
     "problems",
     "read",
     "shipped_names",
@@ -41,6 +43,9 @@ _SKIPPED = ("readme", "license", "licence", "notice", "copying", "changelog")
 
 class Source(Protocol):
     """Reader of one file format.
+
+    A source may have a method `parts(path)` too: the other files that `read(path)` reads, as the
+    samples beside the results of a run. A folder's walk does not import those by themselves.
 
     Attributes:
         name: short and stable; stored as the run's source.
@@ -62,10 +67,17 @@ class Source(Protocol):
 
 
 class DetectedFile(NamedTuple):
-    """A file and its source; None if its format is unknown."""
+    """A file and its source; None if its format is unknown, or if it is read with another file.
+
+    Attributes:
+        path: the file.
+        source: its source.
+        read_with: the file with which it is read, so that it is not imported by itself.
+    """
 
     path: Path
     source: Source | None
+    read_with: Path | None = None
 
 
 def sources() -> dict[str, Source]:
@@ -113,9 +125,8 @@ def get(name: str, *, trust: "Trust" = False, is_typed: bool = False) -> Source:
 def _shipped() -> dict[str, Source]:
     """Return the sources of this package by name; tables, which need a mapping, are last."""
     sources_by_name: dict[str, Source] = {}
-    for module in pkgutil.iter_modules(__path__):
-        loaded = importlib.import_module(f"{__name__}.{module.name}")
-        source: Source | None = getattr(loaded, "SOURCE", None)
+    for module in pkgutil.walk_packages(__path__, f"{__name__}."):
+        source: Source | None = getattr(importlib.import_module(module.name), "SOURCE", None)
         if source is not None:
             sources_by_name[source.name] = source
     return dict(sorted(sources_by_name.items(), key=lambda pair: (pair[0] == "table", pair[0])))
@@ -139,8 +150,8 @@ def detect_files(
     """Walk a file or folder in sorted order and detect the source of each file.
 
     Hidden files, README, LICENSE and similar files are skipped, and so are links that lead out of
-    the folder. With a mapping, the files that match its [match] table are read with it. With a
-    source, it reads all files.
+    the folder. Files that are read with another one are marked. With a mapping, the files that
+    match its [match] table are read with it. With a source, it reads all files.
 
     Raises:
         ImportFormatError: the path does not exist.
@@ -150,9 +161,30 @@ def detect_files(
         return [DetectedFile(root, detect(root, mapping=mapping, source=source))]
     if not root.is_dir():
         raise ImportFormatError(f"{root} is neither a file nor a folder")
-    return [
+    files = [
         DetectedFile(file, detect(file, mapping=_if_named(mapping, file), source=source))
         for file in _walk(root)
+    ]
+    return _joined(files)
+
+
+def parts(path: Path, source: Source) -> tuple[Path, ...]:
+    """Return the other files that a source reads with a file."""
+    find: Callable[[Path], tuple[Path, ...]] | None = getattr(source, "parts", None)
+    return () if find is None else tuple(find(path))
+
+
+def _joined(files: list[DetectedFile]) -> list[DetectedFile]:
+    """Mark the files that are read with another one; the first that names a part has it."""
+    read_with: dict[Path, Path] = {}
+    for file in files:
+        if file.source is not None and file.path not in read_with:
+            for part in parts(file.path, file.source):
+                if part != file.path:
+                    read_with.setdefault(part, file.path)
+    return [
+        DetectedFile(file.path, None, read_with[file.path]) if file.path in read_with else file
+        for file in files
     ]
 
 
@@ -188,7 +220,7 @@ def read(
 
 def why_not(path: str | Path) -> str:
     """Explain why no source reads a file, and what to do."""
-    from workbench.sources.tables import why_not as reason
+    from workbench.sources.tables.tables import why_not as reason
 
     failed = [
         s.failures[Path(path)]
@@ -201,8 +233,8 @@ def why_not(path: str | Path) -> str:
 def _if_named(mapping: str | Path | None, path: Path) -> str | Path | None:
     if mapping is None:
         return None
-    from workbench.sources.mapping import load
-    from workbench.sources.tables import matches_name
+    from workbench.sources.tables.mapping import load
+    from workbench.sources.tables.tables import matches_name
 
     return mapping if matches_name(load(mapping), path) else None
 

@@ -27,18 +27,18 @@ from workbench.records import (
     content_id,
     json_text,
 )
-from workbench.sources.report import FileReport
-from workbench.sources.session_lines import (
-    Line,
-    Transcript,
+from workbench.sources import heads
+from workbench.sources.heads import Line
+from workbench.sources.json_lines import (
     content_text,
-    head,
     lines,
     member,
     moment,
     text,
     type_of,
 )
+from workbench.sources.report import FileReport
+from workbench.sources.transcript import Transcript
 from workbench.usage import Usage, normalise, usage_of
 
 NAME = "batch"
@@ -81,7 +81,7 @@ class BatchResults:
 
     def detect(self, path: Path) -> bool:
         """Return whether the first line is a result or a request of a batch."""
-        first = head(path)[:1]
+        first = heads.lines(path)[:1]
         return bool(first) and (_is_result(first[0]) or _is_request(first[0]))
 
     def read(
@@ -362,7 +362,7 @@ def _requests_in_folder(path: Path, report: FileReport) -> dict[str, _RequestPla
     places: dict[str, _RequestPlace] = {}
     n_repeats: Counter[str] = Counter()
     for other in sorted(path.parent.glob("*.jsonl")):
-        first = head(other)[:1] if other != path and other.is_file() else []
+        first = heads.lines(other)[:1] if other != path and other.is_file() else []
         if not first or not _is_request(first[0]):
             continue
         for id, place in _places(other):

@@ -58,6 +58,17 @@ class ExternalSource:
             self.failures[path] = f"the source {self.name!r} of {self.origin}: {fault(error)}"
             return False
 
+    def parts(self, path: Path) -> tuple[Path, ...]:
+        """Return the other files that are read with a file; none if the source fails."""
+        find = getattr(self._source, "parts", None)
+        if find is None:
+            return ()
+        try:
+            return tuple(Path(part) for part in find(path))
+        except Exception as error:  # noqa: BLE001  # any fault of code that is not ours
+            self.failures[path] = f"the source {self.name!r} of {self.origin}: {fault(error)}"
+            return ()
+
     def read(
         self, path: Path, *, report: FileReport, mapping: str | Path | None = None
     ) -> Iterator[AnyRecord]:

@@ -4,9 +4,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from workbench.records import Result, Run, json_text
-from workbench.sources.inspect_calls import Log, utc
-from workbench.sources.inspect_schema import USAGE, Header, ScoreResult
-from workbench.sources.inspect_usage import normalise
+from workbench.sources.inspect.calls import Log, utc
+from workbench.sources.inspect.log_schema import USAGE, Header, ScoreResult
+from workbench.sources.inspect.model_usage import normalise
 
 _ERRORS = ("stderr", "bootstrap_stderr")  # standard errors of the scorer's mean, best first
 _MEANS = {"accuracy", "mean"}

@@ -9,8 +9,8 @@ from typing import Any
 import msgspec
 
 from workbench.records import Configuration, Run, Task, content_id, json_text
-from workbench.sources.inspect_calls import split, utc
-from workbench.sources.inspect_schema import EvalConfig, Generate, Header
+from workbench.sources.inspect.calls import split, utc
+from workbench.sources.inspect.log_schema import EvalConfig, Generate, Header
 
 _STATUS = {
     "success": "done",

@@ -14,7 +14,7 @@ import msgspec
 
 from workbench.errors import ImportFormatError
 from workbench.sources import json_bytes
-from workbench.sources.inspect_zip import Archive
+from workbench.sources.inspect.log_zip import Archive
 from workbench.sources.report import FileReport
 
 T = TypeVar("T")

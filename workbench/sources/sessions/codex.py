@@ -30,12 +30,10 @@ from workbench.records import (
     content_id,
     json_text,
 )
-from workbench.sources.report import FileReport, Total
-from workbench.sources.session_lines import (
-    Line,
-    Transcript,
+from workbench.sources import heads
+from workbench.sources.heads import Line
+from workbench.sources.json_lines import (
     content_text,
-    head,
     lines,
     member,
     moment,
@@ -43,6 +41,8 @@ from workbench.sources.session_lines import (
     text,
     type_of,
 )
+from workbench.sources.report import FileReport, Total
+from workbench.sources.transcript import Transcript
 from workbench.usage import Usage, count
 
 NAME = "codex"
@@ -74,7 +74,7 @@ class Codex:
 
     def detect(self, path: Path) -> bool:
         """Return whether one of the first lines is a line of a rollout."""
-        return any(map(_is_line, head(path)))
+        return any(map(_is_line, heads.lines(path)))
 
     def read(
         self, path: Path, *, report: FileReport, mapping: str | Path | None = None

@@ -16,7 +16,7 @@ from workbench.records import (
     json_text,
     try_id,
 )
-from workbench.sources.inspect_calls import (
+from workbench.sources.inspect.calls import (
     Log,
     call_of,
     first_duration,
@@ -27,8 +27,7 @@ from workbench.sources.inspect_calls import (
     utc,
     walk,
 )
-from workbench.sources.inspect_messages import Attachments, Conversation
-from workbench.sources.inspect_schema import (
+from workbench.sources.inspect.log_schema import (
     MESSAGES,
     NOTHING,
     OUTPUT,
@@ -41,7 +40,8 @@ from workbench.sources.inspect_schema import (
     Retry,
     Sample,
 )
-from workbench.sources.inspect_scores import Scales, scores_of
+from workbench.sources.inspect.messages import Attachments, Conversation
+from workbench.sources.inspect.scores import Scales, scores_of
 from workbench.sources.report import FileReport
 
 _LIMITS = {"token": "tokens", "message": "messages", "turn": "turns", "working": "working time"}

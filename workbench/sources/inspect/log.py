@@ -12,14 +12,13 @@ import msgspec
 from workbench.decoding import UNDECODABLE
 from workbench.errors import ImportFormatError
 from workbench.records import AnyRecord, Run
-from workbench.sources import json_bytes
-from workbench.sources.inspect_calls import Log
-from workbench.sources.inspect_checks import Checks
-from workbench.sources.inspect_chunks import Members
-from workbench.sources.inspect_header import configuration_of, run_of, task_of
-from workbench.sources.inspect_results import results_of
-from workbench.sources.inspect_sample import SampleReader, item_of
-from workbench.sources.inspect_schema import (
+from workbench.sources import heads, json_bytes
+from workbench.sources.inspect.calls import Log
+from workbench.sources.inspect.chunks import Members
+from workbench.sources.inspect.header import configuration_of, run_of, task_of
+from workbench.sources.inspect.log_checks import Checks
+from workbench.sources.inspect.log_results import results_of
+from workbench.sources.inspect.log_schema import (
     HEADER,
     SAMPLE,
     SCORED,
@@ -28,14 +27,15 @@ from workbench.sources.inspect_schema import (
     Header,
     ScoredSample,
 )
-from workbench.sources.inspect_scores import Scales
-from workbench.sources.inspect_usage import version_of
-from workbench.sources.inspect_zip import Archive, open_archive, read_directory
+from workbench.sources.inspect.log_zip import Archive, open_archive, read_directory
+from workbench.sources.inspect.model_usage import version_of
+from workbench.sources.inspect.sample import SampleReader, item_of
+from workbench.sources.inspect.scores import Scales
 from workbench.sources.report import FileReport, Total
 
 _START_MEMBER = "_journal/start.json"
 _SUMMARIES_MEMBER = "summaries.json"
-_HEAD = 4096
+_START = 4096
 _FIRST_KEYS = b"eval_set_id|eval_id|run_id|created|task|task_id|task_version|model|dataset"
 _EVAL_START = re.compile(rb'"eval"\s*:\s*\{\s*"(?:' + _FIRST_KEYS + rb')"\s*:')
 _VERSIONS = {1, 2}  # of the log's layout
@@ -68,14 +68,10 @@ class InspectLog:
 
     def detect(self, path: Path) -> bool:
         """Return whether the file is a zip with a log's members, or begins as a log in JSON."""
-        try:
-            with path.open("rb") as file:
-                head = file.read(_HEAD)
-        except OSError:
-            return False
-        if head[:2] == b"PK":
-            return _is_archive(path, head)
-        return head.lstrip(b"\xef\xbb\xbf \r\n\t")[:1] == b"{" and bool(_EVAL_START.search(head))
+        start = heads.start(path)[:_START]
+        if start[:2] == b"PK":
+            return _is_archive(path, start)
+        return start.lstrip()[:1] == b"{" and bool(_EVAL_START.search(start))
 
     def read(
         self, path: Path, *, report: FileReport, mapping: str | Path | None = None

@@ -6,7 +6,7 @@ from collections import Counter
 import msgspec
 
 from workbench.records import Message
-from workbench.sources.inspect_schema import ANY, NOTHING, ChatMessage, Part
+from workbench.sources.inspect.log_schema import ANY, NOTHING, ChatMessage, Part
 
 _REFERENCE = "attachment://"
 _QUOTED = re.compile(rb'"attachment://([0-9a-f]+)"')

@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 
 from workbench.records import Item, Trace
-from workbench.sources.inspect_schema import USAGE, Header, ModelUsage, ScoreResult
+from workbench.sources.inspect.log_schema import USAGE, Header, ModelUsage, ScoreResult
 from workbench.sources.report import Total
 
 _MEANS = ("accuracy", "mean")

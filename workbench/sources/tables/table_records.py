@@ -26,12 +26,16 @@ from workbench.records import (
     Trace,
     json_text,
 )
-from workbench.sources.column_evidence import ColumnEvidence
-from workbench.sources.mapping import NULL, Column, Mapping, fields
 from workbench.sources.report import FileReport, Total
-from workbench.sources.table_counts import clear_contradictions, clear_negative, make_inclusive
-from workbench.sources.table_rows import Row, Table, open_table
-from workbench.sources.units import PLAIN_FORMAT, UNITS, CellFormat, convert, equals, is_null
+from workbench.sources.tables.column_evidence import ColumnEvidence
+from workbench.sources.tables.mapping import NULL, Column, Mapping, fields
+from workbench.sources.tables.table_counts import (
+    clear_contradictions,
+    clear_negative,
+    make_inclusive,
+)
+from workbench.sources.tables.table_rows import Row, Table, open_table
+from workbench.sources.tables.units import PLAIN_FORMAT, UNITS, CellFormat, convert, equals, is_null
 
 _MISSING = object()
 _SCORER = "reported"  # scorer of rows whose mapping has none

@@ -26,12 +26,10 @@ from workbench.records import (
     content_id,
     json_text,
 )
-from workbench.sources.report import FileReport
-from workbench.sources.session_lines import (
-    Line,
-    Transcript,
+from workbench.sources import heads
+from workbench.sources.heads import Line
+from workbench.sources.json_lines import (
     content_text,
-    head,
     lines,
     member,
     moment,
@@ -39,6 +37,8 @@ from workbench.sources.session_lines import (
     text,
     type_of,
 )
+from workbench.sources.report import FileReport
+from workbench.sources.transcript import Transcript
 from workbench.usage import count, normalise
 
 NAME = "claude-code"
@@ -78,7 +78,7 @@ class ClaudeCode:
 
     def detect(self, path: Path) -> bool:
         """Return whether one of the first lines is a line of a session."""
-        return any(map(_is_line, head(path)))
+        return any(map(_is_line, heads.lines(path)))
 
     def read(
         self, path: Path, *, report: FileReport, mapping: str | Path | None = None

@@ -1,43 +1,17 @@
-"""Lines of append-only session logs, one JSON object each; the last one may be incomplete."""
+"""Lines of append-only logs in JSON, and access to values whose type is not certain."""
 
-import contextlib
 import datetime as dt
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
 from workbench.decoding import UNDECODABLE
-from workbench.records import Message
+from workbench.sources.heads import Line
 from workbench.sources.report import FileReport
 
-Line = dict[str, Any]
-
-_MAX_HEAD_LINES = 40
-_MAX_HEAD_BYTES = 8 << 20  # the first line may contain a picture
 _ANY = msgspec.json.Decoder()
-_OBJECT = msgspec.json.Decoder(dict[str, Any])
 _BOM = b"\xef\xbb\xbf"
-
-
-def head(path: Path) -> list[Line]:
-    """Read the objects of a file's first lines, to detect its format; skip broken ones."""
-    objects: list[Line] = []
-    bytes_left = _MAX_HEAD_BYTES
-    try:
-        with path.open("rb") as file:
-            for _ in range(_MAX_HEAD_LINES):
-                raw = file.readline(bytes_left)
-                bytes_left -= len(raw)
-                line = raw.removeprefix(_BOM).strip()
-                if not raw or bytes_left <= 0 or (line and line[:1] != b"{"):
-                    break
-                with contextlib.suppress(*UNDECODABLE):
-                    objects.append(_OBJECT.decode(line))
-    except OSError:
-        return []
-    return objects
 
 
 def lines(path: Path, report: FileReport) -> Iterator[tuple[int, Line]]:
@@ -131,45 +105,3 @@ def content_text(content: object) -> str:
         else:
             texts.append(f"[{type_of(piece) or type(piece).__name__}]")
     return "\n".join(texts)
-
-
-class Transcript:
-    """The messages of a session in order; a message may be replaced by a later version."""
-
-    def __init__(self) -> None:
-        """Start empty."""
-        self.messages: list[Message] = []
-
-    def add(
-        self, role: str, kind: str, text: str, *, call: int | None = None, tool: int | None = None
-    ) -> int | None:
-        """Append a message and return its place; None if there is no text."""
-        if not text:
-            return None
-        place = len(self.messages)
-        self.messages.append(
-            Message(
-                ordinal=place,
-                role=role,
-                kind=kind,
-                text=text,
-                call_ordinal=call,
-                tool_call_ordinal=tool,
-            )
-        )
-        return place
-
-    def change(self, place: int, **fields: Any) -> None:
-        """Replace fields of a message."""
-        self.messages[place] = msgspec.structs.replace(self.messages[place], **fields)
-
-    def put_before(self, texts: list[tuple[str, str]]) -> None:
-        """Insert (role, text) pairs before all messages."""
-        later = self.messages
-        self.messages = []
-        for role, text in texts:
-            self.add(role, "text", text)
-        first = len(self.messages)
-        self.messages += [
-            msgspec.structs.replace(m, ordinal=first + n) for n, m in enumerate(later)
-        ]

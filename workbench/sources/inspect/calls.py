@@ -8,8 +8,7 @@ import msgspec
 
 from workbench import usage as usages
 from workbench.records import Call, ToolCall
-from workbench.sources.inspect_messages import Attachments
-from workbench.sources.inspect_schema import (
+from workbench.sources.inspect.log_schema import (
     ANY,
     CALL,
     EVENTS,
@@ -21,8 +20,9 @@ from workbench.sources.inspect_schema import (
     Output,
     Response,
 )
-from workbench.sources.inspect_schema import RESPONSE as RESPONSE_DECODER
-from workbench.sources.inspect_usage import Tokens, normalise
+from workbench.sources.inspect.log_schema import RESPONSE as RESPONSE_DECODER
+from workbench.sources.inspect.messages import Attachments
+from workbench.sources.inspect.model_usage import Tokens, normalise
 from workbench.sources.report import FileReport
 from workbench.tokens import contradiction
 from workbench.usage import Raw

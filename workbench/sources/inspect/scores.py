@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 
 from workbench.records import Score, json_text
-from workbench.sources.inspect_schema import ScoreOf
+from workbench.sources.inspect.log_schema import ScoreOf
 
 _LETTERS = {"C": 1.0, "I": 0.0, "P": 0.5, "N": 0.0}
 _WORDS = {"yes": 1.0, "true": 1.0, "no": 0.0, "false": 0.0}

@@ -25,11 +25,10 @@ from workbench.records import (
     content_id,
     json_text,
 )
-from workbench.sources import json_bytes
+from workbench.sources import heads, json_bytes
 from workbench.sources.report import FileReport, Total
 
 NAME = "evalplus"
-_HEAD = 4096
 _TASKS = {"HumanEval": "humaneval+", "Mbpp": "mbpp+"}
 _FIRST = re.compile(
     rb'"eval"\s*:\s*\{\s*"[^"]{1,200}"\s*:\s*'
@@ -62,12 +61,8 @@ class EvalPlus:
 
     def detect(self, path: Path) -> bool:
         """Return whether the file is JSON whose "eval" contains samples with their status."""
-        try:
-            with path.open("rb") as file:
-                start = file.read(_HEAD)
-        except OSError:
-            return False
-        return start.lstrip(b"\xef\xbb\xbf \r\n\t")[:1] == b"{" and bool(_FIRST.search(start))
+        start = heads.start(path)
+        return start.lstrip()[:1] == b"{" and bool(_FIRST.search(start))
 
     def read(
         self, path: Path, *, report: FileReport, mapping: str | Path | None = None

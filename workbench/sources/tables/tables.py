@@ -10,10 +10,10 @@ from pathlib import Path
 
 from workbench.errors import ImportFormatError
 from workbench.records import AnyRecord, Run, content_id, json_text
-from workbench.sources.mapping import Mapping, load, load_shipped
 from workbench.sources.report import FileReport
-from workbench.sources.table_records import RowReader
-from workbench.sources.table_rows import Row, open_table
+from workbench.sources.tables.mapping import Mapping, load, load_shipped
+from workbench.sources.tables.table_records import RowReader
+from workbench.sources.tables.table_rows import Row, open_table
 
 
 class Tables:

@@ -7,7 +7,7 @@ derived from the total, and from provider and version only if the total does not
 import re
 from typing import NamedTuple
 
-from workbench.sources.inspect_schema import ModelUsage
+from workbench.sources.inspect.log_schema import ModelUsage
 from workbench.usage import Exclusions, exclusions_by_total
 
 EXCLUDING_SINCE = (0, 3, 184)  # from this version on, input_tokens excludes cached tokens

@@ -66,7 +66,7 @@ from typing import Any
 
 from workbench import cells, records, schema
 from workbench.errors import ImportFormatError
-from workbench.sources.units import UNITS, to_stored_unit
+from workbench.sources.tables.units import UNITS, to_stored_unit
 from workbench.toml_reader import toml
 
 SHIPPED = Path(__file__).parent / "mappings"

@@ -1,0 +1,1 @@
+"""Inspect AI logs: the reader of `.eval` and `.json` files, whole or in chunks."""

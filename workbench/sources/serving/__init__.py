@@ -1,0 +1,1 @@
+"""Serving benchmarks and meters of energy."""

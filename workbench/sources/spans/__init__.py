@@ -1,0 +1,1 @@
+"""Spans of OpenTelemetry and of the tools that write trees of spans."""

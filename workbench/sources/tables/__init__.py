@@ -1,0 +1,1 @@
+"""Tables of rows in CSV, JSON, JSONL, YAML or Parquet, read with a mapping."""

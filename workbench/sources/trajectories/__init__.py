@@ -1,0 +1,1 @@
+"""Trajectories of agents, with the reports of their graders."""
