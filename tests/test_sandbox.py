@@ -258,7 +258,7 @@ def test_a_package_is_visible_only_where_it_is_asked_for():
 @needs_it
 def test_compiled_packages_find_their_libraries():
     """NumPy's are beside it and in the system."""
-    pytest.importorskip("numpy")
+    pytest.importorskip("numpy", reason="numpy is not installed")
     ran = run("import numpy\nprint(numpy.eye(2) @ [3, 4])", packages=["numpy"], timeout_s=60.0)
 
     assert ran.stdout == "[3. 4.]\n", ran.stderr

@@ -7,7 +7,10 @@ const UNKNOWN = "—";
 
 const whole = new Intl.NumberFormat("en-US", { maximumFractionDigits: 0 });
 const precise = new Intl.NumberFormat("en-US", { maximumSignificantDigits: 3 });
-const cents = new Intl.NumberFormat("en-US", { minimumFractionDigits: 2, maximumFractionDigits: 2 });
+const cents = new Intl.NumberFormat("en-US", {
+  minimumFractionDigits: 2,
+  maximumFractionDigits: 2,
+});
 
 function number(value, column) {
   if (value === "inf") return "∞";
@@ -27,7 +30,10 @@ function isNumeric(column) {
 
 function text(value, column) {
   if (value === null || value === undefined) return UNKNOWN;
-  if (column.type === "bool") return value ? (column.name === "passed" ? "right" : "yes") : column.name === "passed" ? "wrong" : "no";
+  if (column.type === "bool") {
+    const [yes, no] = column.name === "passed" ? ["right", "wrong"] : ["yes", "no"];
+    return value ? yes : no;
+  }
   if (column.type === "time") return String(value).slice(0, 19).replace("T", " ");
   return isNumeric(column) ? number(value, column) : String(value);
 }
@@ -36,7 +42,8 @@ function text(value, column) {
 function width(column, rows) {
   if (column.low) return 168;
   const words = column.title.split(" ").map((word) => word.length + 2);
-  const needed = Math.max(column.title.length / 2 + 3, ...words, ...rows.map((row) => text(row[column.name], column).length));
+  const lengths = rows.map((row) => text(row[column.name], column).length);
+  const needed = Math.max(column.title.length / 2 + 3, ...words, ...lengths);
   const letter = isNumeric(column) ? 8.4 : 6.9;
   return Math.round(Math.max(58, Math.min(250, needed * letter + 18)));
 }
@@ -57,10 +64,13 @@ function cell(row, column) {
   if (shown === UNKNOWN && value == null) node.classList.add("wb-unknown");
   if (isNumeric(column)) node.classList.add("wb-number");
   else node.title = shown;
-  if (column.name === "passed" && value != null) node.classList.add(value ? "wb-right" : "wb-wrong");
+  if (column.name === "passed" && value != null) {
+    node.classList.add(value ? "wb-right" : "wb-wrong");
+  }
   if (column.low && row[column.low] != null && row[column.high] != null) {
     const ends = element("span", "wb-grid-ends");
-    ends.textContent = `${number(row[column.low], column)} – ${number(row[column.high], column)}`.replace(" % –", " –");
+    const [low, high] = [row[column.low], row[column.high]].map((end) => number(end, column));
+    ends.textContent = `${low} – ${high}`.replace(" % –", " –");
     node.append(ends);
   }
   return node;
@@ -89,16 +99,18 @@ function render({ model, el }) {
 
   function drawHead() {
     const widths = columns().map((column) => width(column, model.get("head")));
-    root.style.setProperty("--wb-columns", widths.map((w, i) => (i ? `${w}fr` : `${w * 1.15}fr`)).join(" "));
+    const fractions = widths.map((w, i) => (i ? `${w}fr` : `${w * 1.15}fr`));
+    root.style.setProperty("--wb-columns", fractions.join(" "));
     root.style.setProperty("--wb-width", `${widths.reduce((sum, w) => sum + w, 0)}px`);
     head.replaceChildren(
       ...columns().map((column) => {
         const sorted = model.get("sort") === column.name;
+        const direction = model.get("descending") ? "descending" : "ascending";
         const button = element("button", "wb-grid-cell" + (isNumeric(column) ? " wb-number" : ""));
         button.type = "button";
         button.textContent = column.title + (sorted ? (model.get("descending") ? " ↓" : " ↑") : "");
         button.title = column.doc;
-        button.setAttribute("aria-sort", sorted ? (model.get("descending") ? "descending" : "ascending") : "none");
+        button.setAttribute("aria-sort", sorted ? direction : "none");
         button.addEventListener("click", () => {
           const descending = sorted ? !model.get("descending") : isNumeric(column);
           model.set({ sort: column.name, descending });
@@ -142,7 +154,9 @@ function render({ model, el }) {
       if (row) {
         line.append(...columns().map((column) => cell(row, column)));
         line.setAttribute("aria-selected", String(picked.has(keyOf(row))));
-        line.addEventListener("click", (event) => pick(index, event.ctrlKey || event.metaKey || event.shiftKey));
+        line.addEventListener("click", (event) => {
+          pick(index, event.ctrlKey || event.metaKey || event.shiftKey);
+        });
       }
       lines.push(line);
     }
@@ -174,7 +188,11 @@ function render({ model, el }) {
     requestedPages = new Set();
     active = -1;
     const n = model.get("n_rows");
-    const beyond = n > model.get("reach") ? ` · the first ${whole.format(model.get("reach"))} of ${whole.format(n)} rows can be scrolled to` : "";
+    const reach = whole.format(model.get("reach"));
+    const beyond =
+      n > model.get("reach")
+        ? ` · the first ${reach} of ${whole.format(n)} rows can be scrolled to`
+        : "";
     caption.textContent = model.get("caption") + beyond;
     caption.hidden = !caption.textContent;
     frame.style.maxHeight = `${(model.get("lines") + 1.3) * ROW}px`;
@@ -192,7 +210,9 @@ function render({ model, el }) {
 
   frame.addEventListener("scroll", redraw);
   frame.addEventListener("keydown", (event) => {
-    const step = { ArrowDown: 1, ArrowUp: -1, PageDown: model.get("lines"), PageUp: -model.get("lines") }[event.key];
+    const page = model.get("lines");
+    const steps = { ArrowDown: 1, ArrowUp: -1, PageDown: page, PageUp: -page };
+    const step = steps[event.key];
     if (step) {
       active = Math.max(0, Math.min(reachable() - 1, active + step));
       const top = active * ROW;
@@ -200,8 +220,11 @@ function render({ model, el }) {
       if (top < frame.scrollTop) frame.scrollTop = top;
       else if (top > frame.scrollTop + view) frame.scrollTop = top - view;
       redraw();
-    } else if (event.key === "Enter" && event.target === frame) pick(active, event.ctrlKey || event.shiftKey);
-    else return;
+    } else if (event.key === "Enter" && event.target === frame) {
+      pick(active, event.ctrlKey || event.shiftKey);
+    } else {
+      return;
+    }
     event.preventDefault();
     event.stopPropagation();
   });

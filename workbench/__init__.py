@@ -3,6 +3,8 @@
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from workbench.version import __version__
+
 if TYPE_CHECKING:
     from workbench import analysis, billing, charts, report
     from workbench.billing import reconcile
@@ -21,7 +23,6 @@ __all__ = [
     "reconcile",
     "report",
 ]
-__version__ = "0.1.0"
 
 _HOMES = {
     "Slice": ("workbench.slice", "Slice"),

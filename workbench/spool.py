@@ -95,8 +95,8 @@ class TraceEnd(msgspec.Struct, frozen=True, gc=False, tag="Trace"):
     error_type: str | None = None
 
 
-_glancer = msgspec.json.Decoder(Run | AttemptStart | TraceEnd)
-_GLANCED = tuple(_MIDDLE + b'{"type":"%s",' % name for name in (b"Trace", b"Run", b"Attempt"))
+_summary_decoder = msgspec.json.Decoder(Run | AttemptStart | TraceEnd)
+_SUMMARY_HEADS = tuple(_MIDDLE + b'{"type":"%s",' % name for name in (b"Trace", b"Run", b"Attempt"))
 # Most of a `Trace` is its lists; the fields of `TraceEnd` precede them. No text looks like their
 # beginning: within one every quote is written \".
 _LISTS = b',"calls":['
@@ -534,19 +534,20 @@ def read_segment(path: Path, offset: int = 0) -> SegmentBatch:
     return SegmentBatch(records, bad, offset)
 
 
-def glance(path: Path, *, attempts: bool = True) -> Iterator[Run | AttemptStart | TraceEnd]:
-    """Read the part of a segment that resuming needs, in a tenth of the time; skips bad lines.
+def read_summaries(path: Path, *, attempts: bool = True) -> Iterator[Run | AttemptStart | TraceEnd]:
+    """Read runs, starts of attempts and ends of traces, without the lists of calls and messages.
 
-    The checksums are looked at all the same: what is damaged was never done. A segment that was
-    taken into the store meanwhile has nothing.
+    Resuming needs no more, and it takes a tenth of the time of `read_segment`. Bad lines are
+    skipped: checksums are compared here too, and an attempt whose line is damaged is made again. A
+    segment that no longer exists, because the store took it in meanwhile, yields nothing.
 
     Args:
         path: the segment.
-        attempts: whether to read those that were begun, too; the newest segment of a run tells all
-            that is open.
+        attempts: whether to read the starts of attempts; the newest segment of a run names all
+            attempts that are open.
     """
-    crc32, decode = zlib.crc32, _glancer.decode
-    wanted = _GLANCED if attempts else _GLANCED[:-1]
+    crc32, decode = zlib.crc32, _summary_decoder.decode
+    wanted = _SUMMARY_HEADS if attempts else _SUMMARY_HEADS[:-1]
     try:
         with path.open("rb", buffering=_READ_BYTES) as file:
             for line in file:

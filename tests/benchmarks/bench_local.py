@@ -31,17 +31,17 @@ import msgspec
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-from workbench import scoring, spool  # noqa: E402  # the checkout is on the path only now
-from workbench.datasets import TaskItem, TaskSet  # noqa: E402  # as above
-from workbench.records import Task  # noqa: E402  # as above
-from workbench.runner import Plan, Work, collect  # noqa: E402  # as above
-from workbench.runner.attempts.session import (  # noqa: E402  # as above
+from workbench import scoring, spool
+from workbench.datasets import TaskItem, TaskSet
+from workbench.records import Task
+from workbench.runner import Plan, Work, collect
+from workbench.runner.attempts.session import (
     Outcome,
     Reply,
     Request,
     Session,
 )
-from workbench.runner.local.provider import LocalProvider  # noqa: E402  # as above
+from workbench.runner.local.provider import LocalProvider
 
 SLOTS = 8
 

@@ -18,9 +18,9 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-from workbench import scoring, spool  # noqa: E402  # the checkout is on the path only now
-from workbench.datasets import TaskItem, TaskSet  # noqa: E402  # as above
-from workbench.records import (  # noqa: E402  # as above
+from workbench import scoring, spool
+from workbench.datasets import TaskItem, TaskSet
+from workbench.records import (
     Attempt,
     Call,
     Message,
@@ -29,10 +29,10 @@ from workbench.records import (  # noqa: E402  # as above
     Task,
     Trace,
 )
-from workbench.runner import Plan, Work, collect  # noqa: E402  # as above
-from workbench.runner.attempts.session import Reply, Request  # noqa: E402  # as above
-from workbench.runner.strategies import get as strategy  # noqa: E402  # as above
-from workbench.store import open_store  # noqa: E402  # as above
+from workbench.runner import Plan, Work, collect
+from workbench.runner.attempts.session import Reply, Request
+from workbench.runner.strategies import get as strategy
+from workbench.store import open_store
 
 TRIALS = 10
 NOW = dt.datetime(2026, 11, 22, tzinfo=dt.UTC)

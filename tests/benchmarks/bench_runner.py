@@ -28,13 +28,13 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-from workbench import scoring, spool  # noqa: E402  # the checkout is on the path only now
-from workbench.datasets import TaskSet  # noqa: E402  # as above
-from workbench.records import Task, Trace  # noqa: E402  # as above
-from workbench.runner import Plan, Work, collect  # noqa: E402  # as above
-from workbench.runner.providers.transport import make_client  # noqa: E402  # as above
-from workbench.runner.strategies import get as strategy  # noqa: E402  # as above
-from workbench.scoring import TaskItem  # noqa: E402  # as above
+from workbench import scoring, spool
+from workbench.datasets import TaskSet
+from workbench.records import Task, Trace
+from workbench.runner import Plan, Work, collect
+from workbench.runner.providers.transport import make_client
+from workbench.runner.strategies import get as strategy
+from workbench.scoring import TaskItem
 
 BODY = b'{"model":"stub","stream":true,"messages":[{"role":"user","content":"What is 1 + 1?"}]}'
 

@@ -31,14 +31,14 @@ from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
-from tests.support import ledger, making  # noqa: E402  # it is a script
-from tests.support.old_stores import old_store  # noqa: E402
-from workbench import schema, spool  # noqa: E402
-from workbench.errors import WorkbenchError  # noqa: E402
-from workbench.records import Call, Message, Run  # noqa: E402
-from workbench.runner.attempts import journal  # noqa: E402
-from workbench.runner.providers.protocol import Reply  # noqa: E402
-from workbench.store import checks, exports, open_store  # noqa: E402
+from tests.support import ledger, making
+from tests.support.old_stores import old_store
+from workbench import schema, spool
+from workbench.errors import WorkbenchError
+from workbench.records import Call, Message, Run
+from workbench.runner.attempts import journal
+from workbench.runner.providers.protocol import Reply
+from workbench.store import checks, exports, open_store
 
 CONCURRENCY = 4
 LONGEST_S = 120.0  # of one command; what takes longer hangs

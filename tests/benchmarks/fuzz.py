@@ -15,7 +15,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
-from tests.support import fuzzing  # noqa: E402  # it is a script
+from tests.support import fuzzing
 
 BATCH = 2_000
 

@@ -181,6 +181,16 @@ def test_a_report_is_reached_from_python(store):
     assert wb.report.written(found, ".md") == wb.report.as_markdown(found)
 
 
+def test_the_former_name_of_the_progress_callback_works_and_warns(store):
+    """`told=` is called as `on_progress=` is."""
+    calls = []
+
+    with pytest.warns(FutureWarning, match="now called on_progress"):
+        report.make(store, ["summary"], draw=False, told=lambda *step: calls.append(step))
+
+    assert calls == [(0, 1, "summary"), (1, 1, "")]
+
+
 def test_a_store_that_changes_meanwhile_is_said(store):
     """Every analysis reads for itself: what came in between is in some answers and not in
     others."""

@@ -249,7 +249,7 @@ def test_a_batch_waits_for_attempts_that_are_still_at_something(tmp_path):
         first = asyncio.create_task(batches.generate(request(1)))
         before = len(service.sizes)
         await asyncio.sleep(0.2)
-        while is_sent_alone and len(service.sizes) == before:  # noqa: ASYNC110
+        while is_sent_alone and len(service.sizes) == before:  # noqa: ASYNC110  # no event
             await asyncio.sleep(0.01)
         second = asyncio.create_task(batches.generate(request(2)))
         replies = await asyncio.gather(first, second)

@@ -331,7 +331,7 @@ def test_a_glance_sees_what_a_whole_reading_sees(tmp_path):
     damaged = spool.encode_line(trace).replace(b'"trial":1', b'"trial":7')
     path.write_bytes(good + damaged + b"no line\n\n" + spool.encode_line(trace)[:-5])
 
-    found = list(spool.glance(path))
+    found = list(spool.read_summaries(path))
 
     assert found == [
         run,
@@ -339,8 +339,8 @@ def test_a_glance_sees_what_a_whole_reading_sees(tmp_path):
         spool.TraceEnd(**key),
         spool.TraceEnd(**key | {"trial": 0}, error_type="http_429"),
     ]
-    assert list(spool.glance(path, attempts=False)) == [found[0], *found[2:]]
-    assert list(spool.glance(tmp_path / "gone-000000.jsonl")) == []
+    assert list(spool.read_summaries(path, attempts=False)) == [found[0], *found[2:]]
+    assert list(spool.read_summaries(tmp_path / "gone-000000.jsonl")) == []
 
 
 HOSTILE = (
@@ -359,7 +359,7 @@ HOSTILE = (
     trial=st.integers(0, 3),
 )
 @settings(max_examples=60, deadline=None)
-def test_no_text_misleads_a_glance(tmp_path_factory, text, error_type, calls, trial):
+def test_no_text_misleads_a_reading_of_summaries(tmp_path_factory, text, error_type, calls, trial):
     """Whatever texts a trace holds, a glance sees its key and its error as a whole reading does."""
     whole = Trace(
         run_id="r1",
@@ -377,7 +377,7 @@ def test_no_text_misleads_a_glance(tmp_path_factory, text, error_type, calls, tr
     path = tmp_path_factory.mktemp("spool") / "r1-000000.jsonl"
     path.write_bytes(spool.encode_line(whole))
 
-    seen = list(spool.glance(path))
+    seen = list(spool.read_summaries(path))
 
     assert seen == [
         spool.TraceEnd(**{f: getattr(whole, f) for f in spool.TraceEnd.__struct_fields__})

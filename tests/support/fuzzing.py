@@ -205,7 +205,7 @@ def _read_spool(data: bytes, folder: Path) -> None:
     path = folder / "run-1-000000.jsonl"
     path.write_bytes(data)
     batch = spool.read_segment(path)
-    list(spool.glance(path))
+    list(spool.read_summaries(path))
     for batch_of_frames in frames.batches(batch.records):
         assert batch_of_frames
 

@@ -25,7 +25,7 @@ from typing import NamedTuple, Self
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
-from tests.support import runner_stub as stub  # noqa: E402  # it is a script as well
+from tests.support import runner_stub as stub
 
 INPUT_TOKENS, OUTPUT_TOKENS = 12, 3
 TOKENS = INPUT_TOKENS + OUTPUT_TOKENS  # of each reply

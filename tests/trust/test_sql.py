@@ -160,7 +160,7 @@ sys.exit(status)
 
 def test_the_bound_on_memory_ends_with_the_last_query_of_those_that_overlap() -> None:
     """The first to end gives back no limit that another still needs, and the last one all."""
-    resource = pytest.importorskip("resource")
+    resource = pytest.importorskip("resource", reason="limits of memory are POSIX's")
     before = resource.getrlimit(resource.RLIMIT_DATA)
     first, second = contextlib.ExitStack(), contextlib.ExitStack()
 

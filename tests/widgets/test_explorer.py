@@ -407,7 +407,10 @@ def test_a_still_is_left_where_there_is_no_kernel(explorer: Explorer) -> None:
 def test_the_still_of_a_saved_notebook_is_the_last_state(store: Store) -> None:
     """What a later cell, or the mouse, changed is in the output of the cell that displayed the
     panel."""
-    nbclient, nbformat = (pytest.importorskip(name) for name in ("nbclient", "nbformat"))
+    nbclient, nbformat = (
+        pytest.importorskip(name, reason=f"{name} is not installed")
+        for name in ("nbclient", "nbformat")
+    )
     cells = [
         f"from widgets import Explorer\nexplorer = Explorer({str(store.path)!r})\nexplorer",
         "explorer.where = 'model:gpt-4o'",

@@ -13,9 +13,10 @@ from typing import Any
 
 import click
 
-from workbench import __version__, private
+from workbench import private
 from workbench.cli.examples import examples
 from workbench.errors import WorkbenchError
+from workbench.version import __version__
 
 FAILED, INTERRUPTED = 1, 130
 

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 
 import click
 
-from workbench import __version__, config, formats
+from workbench import config, formats
 from workbench import schema as stored
 from workbench.cli.examples import examples
 from workbench.cli.options import output_options, print_message, settings, store_option
+from workbench.version import __version__
 
 if TYPE_CHECKING:
     from workbench.store import Store

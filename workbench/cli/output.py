@@ -19,12 +19,12 @@ from typing import TYPE_CHECKING, Any
 import click
 import polars as pl
 
-from workbench import __version__
 from workbench.analysis.core.result import plain
 from workbench.cli.options import is_excel_safe, is_terminal, print_message, settings
 from workbench.cli.tables import lines, markdown
 from workbench.errors import WorkbenchError
 from workbench.schema import Column, columns_by_name
+from workbench.version import __version__
 
 if TYPE_CHECKING:
     from workbench.analysis import Result

@@ -2,8 +2,8 @@
 
 import click
 
-from workbench import __version__
 from workbench.cli.examples import examples
+from workbench.version import __version__
 
 
 @click.command(

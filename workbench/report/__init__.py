@@ -5,6 +5,7 @@ it into text without I/O; `save` writes a file in the format of its suffix.
 """
 
 import importlib
+import warnings
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -50,9 +51,15 @@ _HOMES = {
     "as_markdown": "markdown",
 }
 
+_FORMER = {"chosen": "select_analyses"}
+
 
 def __getattr__(name: str) -> Any:
     """Import the module of a public name on first use, to load only the format that is written."""
+    if name in _FORMER:
+        message = f"workbench.report.{name} is now called {_FORMER[name]}"
+        warnings.warn(message, FutureWarning, stacklevel=2)
+        name = _FORMER[name]
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)

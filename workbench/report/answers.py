@@ -5,11 +5,12 @@ import datetime as dt
 import shlex
 from collections.abc import Iterable
 
-from workbench import __version__, analysis
+from workbench import analysis
 from workbench.analysis import Result
 from workbench.analysis.core.entry_columns import flags_set_by_metrics
 from workbench.errors import WorkbenchError
 from workbench.report.contents import Answered, Looked, Report, Unanswered, is_blank, why_blank
+from workbench.version import __version__
 
 
 def of(

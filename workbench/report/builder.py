@@ -7,7 +7,7 @@ from typing import Any
 
 import polars as pl
 
-from workbench import __version__, analysis
+from workbench import analysis
 from workbench.analysis import Analysis
 from workbench.analysis.catalogue.registry import FAMILIES, FORMER_FAMILIES
 from workbench.analysis.core.declaration import unknown_name
@@ -16,6 +16,7 @@ from workbench.report.answers import answer, message_of
 from workbench.report.contents import Answered, Looked, Report, Unanswered, Value
 from workbench.slice import Slice
 from workbench.store import Store
+from workbench.version import __version__
 
 # The default analyses: pass rate, trade-off, cost per correct answer, latency, energy, gain from
 # thinking and tools, and statistical power. All 53 take ten times as long to run and to read.
@@ -88,6 +89,7 @@ def make(
     draw: bool = True,
     most: int = 40,
     on_progress: OnProgress | None = None,
+    told: OnProgress | None = None,
 ) -> Report:
     """Run analyses on a store and make a report of their results.
 
@@ -103,11 +105,16 @@ def make(
         draw: whether to draw charts; only HTML shows them.
         most: rows of a table, at most.
         on_progress: called with (analyses finished, of how many, name of the next) before each one.
+        told: the former name of `on_progress`; a FutureWarning says so.
 
     Raises:
         AnalysisError: an unknown name or option, or a value out of bounds. Later errors of single
             analyses are reported in the report.
     """
+    if told is not None:
+        message = "the argument told of report.make is now called on_progress"
+        warnings.warn(message, FutureWarning, stacklevel=2)
+        on_progress = on_progress or told
     now = now or dt.datetime.now(dt.UTC)
     where = Slice.of(where, now=now)
     keys = (by,) if isinstance(by, str) else tuple(by)

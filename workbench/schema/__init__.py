@@ -1,4 +1,4 @@
-"""Every stored column once: name, type, unit, what null means, one sentence.
+"""Schema: every stored column, declared once: name, type, unit, what null means, one sentence.
 
 DDL, Polars schemas, chart titles, the `workbench schema` command and the documentation come from
 here.
@@ -40,9 +40,9 @@ __all__ = [
     "Table",
     "columns_by_name",
     "ddl",
-    "described",
     "headings",
     "known_columns",
+    "with_columns",
 ]
 
 VERSION = 4  # of the layout; migrations bring an older store up to it
@@ -65,8 +65,11 @@ _store_columns: contextvars.ContextVar[Mapping[str, Column] | None] = contextvar
 
 
 @contextlib.contextmanager
-def described(columns: Mapping[str, Column]) -> Iterator[None]:
-    """Add the descriptions of columns that one store has, for the length of the block."""
+def with_columns(columns: Mapping[str, Column]) -> Iterator[None]:
+    """Add declarations of columns to `known_columns` within a `with` block.
+
+    The columns are those that only one store has, or that an analysis names anew.
+    """
     token = _store_columns.set({**(_store_columns.get() or {}), **columns})
     try:
         yield

@@ -12,10 +12,11 @@ from pathlib import Path
 import duckdb
 import msgspec
 
-from workbench import __version__, private, schema
+from workbench import private, schema
 from workbench.decoding import UNDECODABLE
 from workbench.errors import ImportFormatError, StoreError
 from workbench.store import causes, database, scratch
+from workbench.version import __version__
 
 MANIFEST = "manifest.json"
 _FORMAT = "workbench export 2"

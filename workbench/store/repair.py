@@ -26,14 +26,14 @@ from workbench.store.store import Store
 
 _STEP = 122_880  # rows of a row group, the unit in which the engine writes columns
 _LEAST = 2_048  # rows of a vector: less than that is not read
-_PARTS = {"traces": "whole", "messages": "kept_messages"}  # relations of those that are whole
+_PARTS = {"traces": "whole", "messages": "complete_messages"}  # relations of those that are whole
 _WHOLE = ("input_tokens", "output_tokens", "reasoning_tokens", "n_calls")
 
-Salvaged = dict[str, list[pl.DataFrame]]
+ReadableRows = dict[str, list[pl.DataFrame]]
 
 
 @dataclasses.dataclass(slots=True)
-class Repaired:
+class RepairReport:
     """Result of the repair of a store.
 
     Attributes:
@@ -48,7 +48,7 @@ class Repaired:
     unreadable: dict[str, tuple[int, int]] = dataclasses.field(default_factory=dict)
 
 
-def repair(path: Path, copy: Path, sources: Sequence[Path] = ()) -> Repaired:
+def repair(path: Path, copy: Path, sources: Sequence[Path] = ()) -> RepairReport:
     """Make a sound store from the readable rows of a damaged one and its other copies.
 
     Args:
@@ -65,25 +65,25 @@ def repair(path: Path, copy: Path, sources: Sequence[Path] = ()) -> Repaired:
     copy = copy.resolve()
     if copy.exists():
         raise StoreError(f"{copy} is there already; name a file that --repair can make")
-    done = Repaired()
+    done = RepairReport()
     store_id = copies.store_id(path)
     migrations.prepare(copy, new_id=store_id)  # it is to take the damaged one's place
     target = open_store(copy, take_in=False)
-    salvaged, n_before = _salvage(path, done)
-    _add(done, str(path), _save(target, salvaged, without_messages=False))
+    readable, n_before = _read_tables(path, done)
+    _add(done, str(path), _save(target, readable, without_messages=False))
     _add(done, f"the spool of {path}", _from_spool(Store(path), target, done))
     for source in _sources(path, store_id, sources):
         if refused := copies.refusal(source, store_id):
             done.notes.append(refused)
             continue
-        with _noting(source, done):
+        with _note_failure(source, done):
             is_backup = source.name.endswith(copies.BACKUP)
             n_new = _from_backup(source, target) if is_backup else _merged(source, target)
             _add(done, str(source), n_new)
-    bare = _save(target, salvaged, without_messages=True)
+    bare = _save(target, readable, without_messages=True)
     if bare:
         _add(done, f"{path}, without messages that are lost", bare)
-    _count_lost(done, salvaged, n_before, target)
+    _count_lost(done, readable, n_before, target)
     return done
 
 
@@ -96,15 +96,15 @@ def _sources(path: Path, store_id: str | None, named: Sequence[Path]) -> list[Pa
 def backups(path: Path) -> list[Path]:
     """List the backups that are called after a store, made before its layout is raised."""
     names = (glob.escape(name) for name in {path.stem, path.name})
-    return sorted(found for name in names for found in path.parent.glob(f"{name}.v*.backup"))
+    return sorted(backup for name in names for backup in path.parent.glob(f"{name}.v*.backup"))
 
 
-def _add(done: Repaired, source: str, n_traces: int) -> None:
+def _add(done: RepairReport, source: str, n_traces: int) -> None:
     done.traces_from[source] = done.traces_from.get(source, 0) + n_traces
 
 
 @contextlib.contextmanager
-def _noting(source: Path, done: Repaired) -> Iterator[None]:
+def _note_failure(source: Path, done: RepairReport) -> Iterator[None]:
     """Add a note for a source that cannot be used, so that the repair continues with the next."""
     try:
         yield
@@ -112,25 +112,25 @@ def _noting(source: Path, done: Repaired) -> Iterator[None]:
         done.notes.append(f"nothing could be taken from {source}: {causes.first_line(error)}")
 
 
-def _salvage(path: Path, done: Repaired) -> tuple[Salvaged, int | None]:
+def _read_tables(path: Path, done: RepairReport) -> tuple[ReadableRows, int | None]:
     """Read every readable row; returns also how many traces there were, None if unknown."""
     store = Store(path)
-    salvaged = Salvaged()
+    readable = ReadableRows()
     n_traces: int | None = None
-    with _noting(path, done):
+    with _note_failure(path, done):
         present = set(store.sql("SELECT table_name FROM duckdb_tables()")["table_name"])
         for name in schema.TABLES:
             if name not in present:
                 done.notes.append(f"table {name} is missing in {path}")
                 continue
-            with _noting(Path(f"{path}, table {name}"), done):
+            with _note_failure(Path(f"{path}, table {name}"), done):
                 n_rows = int(store.sql(f"SELECT count(*) AS n FROM {name}")["n"][0])
                 n_traces = n_rows if name == "traces" else n_traces
-                salvaged[name] = list(_readable(store, name, n_rows))
-                n_lost = n_rows - sum(frame.height for frame in salvaged[name])
+                readable[name] = list(_readable(store, name, n_rows))
+                n_lost = n_rows - sum(frame.height for frame in readable[name])
                 if n_lost:
                     done.unreadable[name] = (n_lost, n_rows)
-    return salvaged, n_traces
+    return readable, n_traces
 
 
 def _readable(store: Store, table: str, n_rows: int) -> Iterator[pl.DataFrame]:
@@ -160,14 +160,14 @@ def _rows(store: Store, table: str, start: int, end: int) -> Iterator[pl.DataFra
             yield from _rows(store, table, middle, end)
 
 
-def _save(target: Store, salvaged: Salvaged, *, without_messages: bool) -> int:
+def _save(target: Store, readable: ReadableRows, *, without_messages: bool) -> int:
     """Write the traces that are whole, with all that they refer to; returns how many were new."""
-    whole = ((table, pl.concat(parts)) for table, parts in salvaged.items() if parts)
+    whole = ((table, pl.concat(parts)) for table, parts in readable.items() if parts)
     frames = {table: frame for table, frame in whole if frame.height}
     report = IngestReport()
     with database.lease(target.path) as connection:
         for name, frame in frames.items():
-            connection.register(f"found_{name}", frame)
+            connection.register(f"readable_{name}", frame)
         _complete(connection, set(frames))
         _choose(connection, without_messages=without_messages)
         new = {name: _part(schema.TABLES[name]) for name in frames}
@@ -179,13 +179,13 @@ def _save(target: Store, salvaged: Salvaged, *, without_messages: bool) -> int:
                 )
         ingest.write(connection, new, report)
         for name in frames:
-            connection.unregister(f"found_{name}")
+            connection.unregister(f"readable_{name}")
     return report.rows_new.get("traces", 0)
 
 
 def _part(table: schema.Table) -> str:
-    """Write SQL that selects the salvaged rows to save."""
-    relation = _PARTS.get(table.name, f"found_{table.name}")
+    """Write SQL that selects the readable rows to save."""
+    relation = _PARTS.get(table.name, f"readable_{table.name}")
     if table.name == "traces":
         return relation
     if "trace_id" in table.names:
@@ -194,14 +194,14 @@ def _part(table: schema.Table) -> str:
 
 
 def _complete(connection: duckdb.DuckDBPyConnection, filled: set[str]) -> None:
-    """Name an empty relation for each table without salvaged rows."""
+    """Name an empty relation for each table without readable rows."""
     for table in schema.TABLES.values():
         if table.name not in filled:
             columns = ", ".join(
                 f"NULL::{c.sql_type} AS {identifier(c.name)}" for c in table.columns
             )
             connection.execute(
-                f"CREATE OR REPLACE TEMP VIEW found_{table.name} AS SELECT {columns} WHERE false"
+                f"CREATE OR REPLACE TEMP VIEW readable_{table.name} AS SELECT {columns} WHERE false"
             )
 
 
@@ -209,7 +209,7 @@ def _owned(table: schema.Table) -> str:
     """Write the condition that every row to which `n` refers is present."""
     tests = (
         f"(n.{key} IS NULL OR n.{key} IN "
-        f"(SELECT {key} FROM {owner} UNION ALL SELECT {key} FROM found_{owner}))"
+        f"(SELECT {key} FROM {owner} UNION ALL SELECT {key} FROM readable_{owner}))"
         for key, owner in OWNERS.items()
         if key in table.names and owner not in {table.name, "prices"}
     )
@@ -217,10 +217,11 @@ def _owned(table: schema.Table) -> str:
 
 
 def _choose(connection: duckdb.DuckDBPyConnection, *, without_messages: bool) -> None:
-    """Make the temporary tables `whole` (traces) and `kept_messages` (messages with their text)."""
+    """Make the temporary tables `whole` (traces) and `complete_messages` (with their texts)."""
     connection.execute(
-        """CREATE OR REPLACE TEMP TABLE kept_messages AS FROM found_messages WHERE content_id IN (
-        SELECT content_id FROM found_contents UNION ALL SELECT content_id FROM contents)"""
+        """CREATE OR REPLACE TEMP TABLE complete_messages AS
+        FROM readable_messages WHERE content_id IN (
+        SELECT content_id FROM readable_contents UNION ALL SELECT content_id FROM contents)"""
     )
     sums = " AND ".join(
         f"t.{name} IS NOT DISTINCT FROM s.{name}" for name in _WHOLE if name != "n_calls"
@@ -229,11 +230,11 @@ def _choose(connection: duckdb.DuckDBPyConnection, *, without_messages: bool) ->
     connection.execute(
         f"""CREATE OR REPLACE TEMP TABLE whole AS
         SELECT t.* REPLACE (coalesce(m.n, 0) AS n_messages)
-        FROM (FROM found_traces n {_owned(schema.TABLES["traces"])}) t
-        LEFT JOIN ({views.totals("found_calls")}) s USING (trace_id)
-        LEFT JOIN (SELECT trace_id, count(*) AS n FROM kept_messages GROUP BY ALL) m
+        FROM (FROM readable_traces n {_owned(schema.TABLES["traces"])}) t
+        LEFT JOIN ({views.totals("readable_calls")}) s USING (trace_id)
+        LEFT JOIN (SELECT trace_id, count(*) AS n FROM complete_messages GROUP BY ALL) m
         USING (trace_id)
-        LEFT JOIN (SELECT trace_id, count(*) AS n FROM found_tool_calls
+        LEFT JOIN (SELECT trace_id, count(*) AS n FROM readable_tool_calls
           WHERE error_type IS DISTINCT FROM '{NOT_RUN}' GROUP BY ALL) k USING (trace_id)
         WHERE {is_complete} AND t.n_tool_calls = coalesce(k.n, 0)
           AND t.n_calls = coalesce(s.n_calls, 0)
@@ -241,7 +242,7 @@ def _choose(connection: duckdb.DuckDBPyConnection, *, without_messages: bool) ->
     )
 
 
-def _from_spool(store: Store, target: Store, done: Repaired) -> int:
+def _from_spool(store: Store, target: Store, done: RepairReport) -> int:
     """Take what waits in the spool, which stays where it is."""
     segments = spool.segments(store.spool_dir)
     live = [segment.path.name for segment in segments if segment.live]
@@ -279,7 +280,9 @@ def _merged(source: Path, target: Store) -> int:
     return target.merge(source, prefer="mine").rows_new.get("traces", 0)
 
 
-def _count_lost(done: Repaired, salvaged: Salvaged, n_before: int | None, target: Store) -> None:
+def _count_lost(
+    done: RepairReport, readable: ReadableRows, n_before: int | None, target: Store
+) -> None:
     for table, (n_lost, n_rows) in done.unreadable.items():
         n_there = int(target.sql(f"SELECT count(*) AS n FROM {table}")["n"][0])
         if n_there < n_rows:  # else another source had them, or they follow from other rows
@@ -288,14 +291,14 @@ def _count_lost(done: Repaired, salvaged: Salvaged, n_before: int | None, target
                 f" {n_there:,} are in the copy"
             )
     there = set(target.sql("SELECT trace_id FROM traces")["trace_id"])
-    named = {i for frame in salvaged.get("traces", ()) for i in frame["trace_id"]}
+    named = {i for frame in readable.get("traces", ()) for i in frame["trace_id"]}
     lost = sorted(named - there)
     if lost:
         done.notes.append(
             f"lost: {formats.counted(len(lost), 'trace')} whose calls, "
             f"or what they refer to, is damaged: {checks.listed(lost)}"
         )
-    if parts := _without_traces(salvaged, there):
+    if parts := _without_traces(readable, there):
         done.notes.append(f"lost with their traces, though they could be read: {', '.join(parts)}")
     if n_before is None:
         done.notes.append("how many traces there were is not known")
@@ -306,10 +309,10 @@ def _count_lost(done: Repaired, salvaged: Salvaged, n_before: int | None, target
         )
 
 
-def _without_traces(salvaged: Salvaged, there: set[str]) -> list[str]:
+def _without_traces(readable: ReadableRows, there: set[str]) -> list[str]:
     """Count, by table, the rows that were read of traces that could not be saved."""
     counted = []
-    for table, frames in salvaged.items():
+    for table, frames in readable.items():
         if "trace_id" not in schema.TABLES[table].names or table == "traces":
             continue
         lost = [row for frame in frames for row in frame["trace_id"] if row not in there]

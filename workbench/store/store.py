@@ -233,7 +233,7 @@ class Store:
         own = self._own(dict.fromkeys(fields))
         query = self._rows(view, where, own)
         with (
-            schema.described({c.name: c for c in own}),
+            schema.with_columns({c.name: c for c in own}),
             self._reading(cancel) as connection,
             hardware.using(reference.read(connection)),
         ):
@@ -462,7 +462,7 @@ class Store:
             settled: set[tuple[str, str, int]] = set(relation.fetchall())
         chosen = set(wanted)
         for segment in spool.segments(self.spool_dir) if in_spool else ():
-            for record in spool.glance(segment.path, attempts=False):
+            for record in spool.read_summaries(segment.path, attempts=False):
                 if (
                     isinstance(record, spool.TraceEnd)
                     and spool.is_settled(record.error_type)

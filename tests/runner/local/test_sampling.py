@@ -8,8 +8,8 @@ import pytest
 torch = pytest.importorskip("torch", reason="local models need torch")
 transformers = pytest.importorskip("transformers", reason="local models need transformers")
 
-from workbench.runner.local import sampling  # noqa: E402  # needs torch
-from workbench.runner.local.settings import Sampling  # noqa: E402  # needs torch
+from workbench.runner.local import sampling
+from workbench.runner.local.settings import Sampling
 
 CASES = [
     {"top_k": 3},

@@ -10,13 +10,13 @@ import pytest
 torch = pytest.importorskip("torch", reason="local models need torch")
 transformers = pytest.importorskip("transformers", reason="local models need transformers")
 
-from workbench.errors import ProviderRejected, ProviderUnavailable  # noqa: E402  # needs torch
-from workbench.runner.local import loading  # noqa: E402  # needs torch
-from workbench.runner.local.engine import Engine  # noqa: E402  # needs torch
-from workbench.runner.local.loop_bridge import LoopBridge  # noqa: E402  # needs torch
-from workbench.runner.local.output_parser import Detokenizer, Output  # noqa: E402  # needs torch
-from workbench.runner.local.sequence import Sequence  # noqa: E402  # needs torch
-from workbench.runner.local.settings import Sampling  # noqa: E402  # needs torch
+from workbench.errors import ProviderRejected, ProviderUnavailable
+from workbench.runner.local import loading
+from workbench.runner.local.engine import Engine
+from workbench.runner.local.loop_bridge import LoopBridge
+from workbench.runner.local.output_parser import Detokenizer, Output
+from workbench.runner.local.sequence import Sequence
+from workbench.runner.local.settings import Sampling
 
 SIZES = {
     "vocab_size": 97,

@@ -17,7 +17,7 @@ from workbench import plugins
 from workbench.analysis.core.declaration import Analysis, unknown_name
 from workbench.errors import AnalysisError, ConfigError
 from workbench.external_code import is_external
-from workbench.schema import Column, described, known_columns
+from workbench.schema import Column, known_columns, with_columns
 from workbench.slice.names import METRICS, columns, entry, is_entry
 
 if TYPE_CHECKING:
@@ -257,7 +257,7 @@ def run(
         _check_columns(declared, lazy, group_columns)
         chosen, axis_notes = entry_columns.orient_axes(declared, options, chosen)
         lazy, function_options, metric_notes = entry_columns.metric_as_score(declared, lazy, chosen)
-        with described(aliases.described()), aliases.original_names_in_errors():
+        with with_columns(aliases.declarations()), aliases.original_names_in_errors():
             result = _run_function(
                 declared,
                 aliases.rows(lazy),

@@ -190,7 +190,7 @@ class Aliases:
         axes = {name for name in self._measures if chosen.get(name) in self.axes}
         return {n: self.axes[v] if n in axes else renamed(v) for n, v in chosen.items()}
 
-    def described(self) -> dict[str, Column]:
+    def declarations(self) -> dict[str, Column]:
         """Return the declarations of the aliased columns."""
         known = known_columns()
         return {

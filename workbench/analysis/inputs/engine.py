@@ -85,7 +85,8 @@ def _order(places: pl.DataFrame) -> pl.Series:
     """Row numbers in order of the columns; for texts alone their ranks form one number per row."""
     words = [c for c, dtype in places.schema.items() if dtype == pl.Categorical]
     places = places.with_columns(ranks(places[c]).alias(c) for c in words)
-    most = [int(places[c].max() or 0) + 1 for c in words]  # type: ignore[arg-type]  # they are ranks
+    # the columns are ranks, so that their maximum is an integer
+    most = [int(places[c].max() or 0) + 1 for c in words]  # type: ignore[arg-type]
     if len(words) < places.width or math.prod(m + 1 for m in most) >= 2**63:
         return places.select(pl.arg_sort_by(places.columns, nulls_last=True)).to_series()
     number = pl.lit(0, pl.Int64)

@@ -41,7 +41,7 @@ def read_leftovers(folder: Path) -> Leftovers:
     newest = {s.run_id: s.path for s in sorted(segments, key=lambda s: s.path)}
     for segment in segments:
         is_newest = newest[segment.run_id] == segment.path  # it begins with the open attempts
-        for record in spool.glance(segment.path, attempts=is_newest):
+        for record in spool.read_summaries(segment.path, attempts=is_newest):
             if isinstance(record, spool.TraceEnd):
                 key = (record.configuration_id, record.item_id, record.trial)
                 if record.error_type == CANCELLED:  # not ended: its trace holds the calls paid for

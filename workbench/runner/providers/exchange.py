@@ -522,7 +522,8 @@ def merged(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     for name, value in over.items():
         below = combined.get(name)
         both = isinstance(below, Mapping) and isinstance(value, Mapping)
-        combined[name] = merged(below, value) if both else value  # type: ignore[arg-type]  # both says so
+        # `both` holds where each of them is a mapping
+        combined[name] = merged(below, value) if both else value  # type: ignore[arg-type]
     return combined
 
 

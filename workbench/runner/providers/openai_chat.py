@@ -29,7 +29,7 @@ class OpenAIChat(HttpProvider):
         body: dict[str, Any] = {"model": request.model}
         if request.prompt is None:
             body["messages"] = [_message(m) for m in request.messages]
-            body |= {"tools": [described(t) for t in request.tools]} if request.tools else {}
+            body |= {"tools": [describe_tool(t) for t in request.tools]} if request.tools else {}
         else:
             body["prompt"] = request.prompt
         body |= {"stream": True, "stream_options": {"include_usage": True}}
@@ -52,7 +52,7 @@ class OpenAIChat(HttpProvider):
         return merged(body, settings)
 
 
-def described(tool: ToolSpec) -> dict[str, Any]:
+def describe_tool(tool: ToolSpec) -> dict[str, Any]:
     """Describe a tool as chat completions do."""
     function = {
         "name": tool.name,

@@ -425,7 +425,7 @@ class _Parser:
     def range(self, where: str, value: object) -> tuple[float | None, float | None]:
         """Read the ends of a scale; None for an infinite one."""
         try:
-            low, high = (float(end) for end in value)  # type: ignore[attr-defined]  # else TypeError
+            low, high = (float(end) for end in value)  # type: ignore[attr-defined]  # or TypeError
         except (TypeError, ValueError):
             low = high = math.nan
         if not low < high:

@@ -47,14 +47,14 @@ class Entry:
 class Conversation(Blocks):
     """Messages with a line cursor; draws only what is in view."""
 
-    CURSOR = "talk--cursor"
+    CURSOR = "conversation--cursor"
     COMPONENT_CLASSES: ClassVar[set[str]] = {
-        "talk--cursor",
-        "talk--margin",
-        "talk--ordinal",
-        "talk--body",
-        "talk--more",
-        *(f"talk--{kind}" for kind in KINDS),
+        "conversation--cursor",
+        "conversation--margin",
+        "conversation--ordinal",
+        "conversation--body",
+        "conversation--more",
+        *(f"conversation--{kind}" for kind in KINDS),
     }
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("enter", "open", "open"),
@@ -138,7 +138,7 @@ class Conversation(Blocks):
     # -- drawing ---------------------------------------------------------------------------------
 
     def _tone(self, name: str) -> Style:
-        return self.tone(f"talk--{name}")
+        return self.tone(f"conversation--{name}")
 
     def draw(self, index: int, within: int, ground: Style) -> list[Segment]:
         """Draw one line of one message."""

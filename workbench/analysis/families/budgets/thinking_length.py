@@ -205,8 +205,8 @@ def thinking_length(
     table = pl.DataFrame(group_rows, schema=schema).sort(*first, "p50_tokens", *by, nulls_last=True)
     notes = _notes(rows)
     if table["wrong_extra_tokens_low"].count():
-        fewest = table.filter(pl.col("wrong_extra_tokens_low").is_not_null())["n_items"].min()
-        notes += intervals.few_items_notes(int(fewest), "what wrong traces think more", 90)  # type: ignore[arg-type]  # of integers
+        fewest = min(table.filter(pl.col("wrong_extra_tokens_low").is_not_null())["n_items"])
+        notes += intervals.few_items_notes(fewest, "what wrong traces think more", 90)
     return Answer(table, dropped=dropped | unknown, notes=notes)
 
 

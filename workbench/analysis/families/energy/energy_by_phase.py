@@ -219,9 +219,9 @@ def _tokens() -> nw.Expr:
         nw.col(c).cast(nw.Float64) for c in ("input_tokens", "output_tokens", "reasoning_tokens")
     )
     phase = nw.col("phase")
-    phase_tokens = nw.when(phase == "answer").then(output - thinking.fill_null(0.0))
+    phase_tokens: nw.Expr = nw.when(phase == "answer").then(output - thinking.fill_null(0.0))
     for name, tokens in (("thinking", thinking), ("prefill", prompt)):
-        phase_tokens = nw.when(phase == name).then(tokens).otherwise(phase_tokens)  # type: ignore[assignment]  # a literal, then expressions
+        phase_tokens = nw.when(phase == name).then(tokens).otherwise(phase_tokens)
     return nw.when(phase.is_null()).then(output).otherwise(phase_tokens)
 
 

@@ -1,6 +1,7 @@
 """Refinement rounds: answers corrected and broken by revision, and the cost."""
 
 import dataclasses
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -417,6 +418,11 @@ def _per_point(cost: Floats, rate: Floats) -> Floats:
     return np.where(more > 0, price, np.nan)
 
 
+def _as_column(figure: Callable[[Means], Floats], means: Means) -> Floats:
+    """Compute a figure of all rounds together, (…,), as one of a single column, (…, 1)."""
+    return np.asarray(figure(means))[..., None]
+
+
 def _totals(group: _Group, bootstrap: Sample) -> pl.DataFrame:
     """Sum one group's rounds up."""
     x = np.array(group.rounds, float)
@@ -442,7 +448,7 @@ def _totals(group: _Group, bootstrap: Sample) -> pl.DataFrame:
     columns = [
         s
         for name, figure in figures.items()
-        for s in one.series(name, lambda m, f=figure: np.asarray(f(m))[..., None])  # type: ignore[misc]  # a lambda's default
+        for s in one.series(name, functools.partial(_as_column, figure))
     ]
     best = group.rounds[
         int(np.argmax(bootstrap.means["right"] > bootstrap.means["right"].max() - 1e-12))

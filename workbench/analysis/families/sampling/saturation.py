@@ -423,7 +423,8 @@ def _judge(
         fitted, more = _fitted(levels, mean, resampled, gain, level)
         row |= more
     names = [c.name for c in _ROWS]
-    full = {n: None if (v := row.get(n)) is None or v != v else v for n in names}  # noqa: PLR0124  # NaN
+    # `v != v` is true of NaN only
+    full = {n: None if (v := row.get(n)) is None or v != v else v for n in names}  # noqa: PLR0124
     table = pl.DataFrame([full], schema=empty((), _ROWS).schema)
     low, high = (
         resampling.percentile(draws, level, clusters)

@@ -1,6 +1,7 @@
 """Trade-off against a baseline: cost at equal quality, and quality at equal cost."""
 
 import dataclasses
+import operator
 from collections.abc import Sequence
 from typing import Any
 
@@ -288,7 +289,7 @@ def _drawn(panel: Panel, rng: np.random.Generator, options: dict[str, Any]) -> _
     shown = {
         s.name: s
         for axis in ("y", "x")
-        for s in bootstrap.series(options[axis], lambda m, axis=axis: m[axis])  # type: ignore[misc]  # a lambda's default
+        for s in bootstrap.series(options[axis], operator.itemgetter(axis))
     } | {s.name: s for s in sample.counts(panel)}
     both = {
         axis: bootstrap.means[axis][None, :]
