@@ -142,6 +142,7 @@ def test_which_pages_use_them():
         "interval-forecasts",
         "price-reversal",
         "quantization",
+        "spend",
         "steady-state",
         "token-production",
         "verifier-ceiling",
@@ -208,6 +209,20 @@ def test_energy(answer):
     assert (found[TERSE].n_metered, found[TERSE].energy_j) == (0, None)
     # resamples draw six of the items' joules
     assert 100 * (2 + 4) < found[THINKER].energy_j_low < 1000 < found[THINKER].energy_j_high < 1400
+
+
+def test_spend(answer):
+    """A call is 1,000 tokens of input, 600 of thinking and 200 of answer, each at its price."""
+    frame = answer("spend", by=("model",)).frame
+    found = {(r["model"], r["part"]): r["cost_usd"] / r["n_calls"] for r in frame.to_dicts()}
+
+    assert found == {
+        (THINKER, "fresh input"): exactly(1000 * 1e-6),
+        (THINKER, "thinking"): exactly(600 * 5e-6),
+        (THINKER, "visible output"): exactly(200 * 5e-6),
+        (TERSE, "fresh input"): exactly(1000 * 2e-6),
+        (TERSE, "visible output"): exactly(200 * 10e-6),
+    }
 
 
 def test_energy_by_phase(answer):

@@ -108,6 +108,7 @@ FILES = {
     "trace_texts": "traces",
     "call_facts": "calls",
     "call_outcomes": "calls",
+    "call_costs": "calls",
     "tool_uses": "tools",
     "tool_facts": "tools",
     "energy_facts": "energy",

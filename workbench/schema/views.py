@@ -65,6 +65,14 @@ _VISIBLE = Column(
     "visible tokens",
 )
 
+# where an agent worked
+_PLACES = (
+    Column("project", "text", doc="Folder in which an agent worked.", null="not recorded"),
+    Column("branch", "text", doc="Branch on which an agent worked.", null="not recorded"),
+    Column("session", "text", doc="Session of an agent, by its id.", null="not recorded"),
+    Column("agent", "text", doc="Sub-agent, by its id or name.", null="not a sub-agent"),
+)
+
 TRACE_FACTS = Table(
     "trace_facts",
     "one row per trace, with the names of what it is about and its cost",
@@ -76,6 +84,7 @@ TRACE_FACTS = Table(
         _VISIBLE,
         Column("origin", "text", doc="Name of the file it came from.", null="made here"),
         Column("source", "text", doc="The format it was read from, or the runner.", null=KEY_NULL),
+        *_PLACES,
     ),
     key=("trace_id",),
 )
@@ -200,6 +209,58 @@ CALL_OUTCOMES = Table(
         *_ENDED,
     ),
     key=("call_id",),
+)
+
+_NOT_SPLIT = "price or tokens unknown, or priced otherwise: by the hour, or with audio or images"
+
+
+def _cost(name: str, doc: str, title: str) -> Column:
+    return Column(name, "float", "USD", doc, _NOT_SPLIT, title)
+
+
+COST_PARTS = (
+    _cost("fresh_cost_usd", "Input neither read from nor written to a cache.", "fresh input"),
+    _cost("cache_read_cost_usd", "Context sent again and read from a cache.", "cache reads"),
+    _cost("cache_write_5m_cost_usd", "Written to a cache for 5 minutes.", "cache writes, 5 min"),
+    _cost("cache_write_1h_cost_usd", "Written to a cache for an hour.", "cache writes, 1 h"),
+    _cost("thinking_cost_usd", "Thinking; 0 where it is not reported.", "thinking"),
+    _cost("visible_cost_usd", "Output that is not reported as thinking.", "visible output"),
+    _cost("request_cost_usd", "Fixed price of the requests.", "requests"),
+    Column(
+        "machine_cost_usd",
+        "float",
+        "USD",
+        "Time of a machine that is paid by the hour.",
+        "paid by tokens, or not known",
+        "machine time",
+    ),
+)
+CALL_COSTS = Table(
+    "call_costs",
+    "one row per call as in call_facts, broken requests included, with the parts of its cost; "
+    "and one per paid call of a tool",
+    (
+        *(
+            dataclasses.replace(c, null="a tool's")
+            if c.null == KEY_NULL and c.name not in {"trace_id", "ordinal"}
+            else c
+            for c in CALL_FACTS.columns
+        ),
+        TOOL_CALLS["tool_call_id"],
+        TOOL_CALLS["tool"],
+        *(TRACES[c] for c in ("trial", "score", "passed", "n_turns")),
+        *_ENDED,
+        Column("day", "text", doc="Day of its start, UTC, as 2026-11-30.", null="time not known"),
+        Column(
+            "spender",
+            "text",
+            doc="Who spent it: main, sub-agent, judge, user (a simulated one) or tool.",
+            null=KEY_NULL,
+        ),
+        *_PLACES,
+        *COST_PARTS,
+    ),
+    key=("trace_id", "call_id", "tool_call_id"),
 )
 
 TOOL_FACTS = Table(
@@ -374,6 +435,7 @@ VIEWS: dict[str, Table] = {
         TRACE_TEXTS,
         CALL_FACTS,
         CALL_OUTCOMES,
+        CALL_COSTS,
         TOOL_FACTS,
         TOOL_USES,
         MESSAGE_FACTS,

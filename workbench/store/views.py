@@ -200,8 +200,26 @@ LEFT JOIN tasks t USING (task_id)
 LEFT JOIN items i USING (item_id)
 LEFT JOIN prices p USING (price_id)"""
 
+# where an agent worked, as its source says it in the metadata of the trace
+_PLACES = {
+    "project": ("project", "cwd"),
+    "branch": ("branch", "gitBranch"),
+    "session": ("session",),
+    "agent": ("agent",),
+}
+
+
+def _places(metadata: str) -> str:
+    columns = []
+    for name, keys in _PLACES.items():
+        values = ", ".join(f"{metadata} ->> '$.{key}'" for key in keys)
+        columns.append(f"coalesce({values}) AS {name}")
+    return ",\n  ".join(columns)
+
+
 TRACE_FACTS = f"""SELECT x.*, {_NAMES}, f.machine,
-  x.output_tokens - x.reasoning_tokens AS visible_tokens, r.origin, r.source
+  x.output_tokens - x.reasoning_tokens AS visible_tokens, r.origin, r.source,
+  {_places("x.metadata")}
 FROM traces x
 {_JOINS}
 LEFT JOIN runs r USING (run_id)"""
@@ -270,6 +288,48 @@ CALL_OUTCOMES = f"""SELECT c.*, x.trial, x.score, x.passed, x.n_turns,
   x.is_replaced
 FROM call_facts c JOIN traces x USING (trace_id)
 WHERE {_WHOLE}"""
+
+# parts of a call's cost: column → tokens, and their price where the call has one
+_COST_PARTS = {
+    "fresh_cost_usd": (FRESH_INPUT, _TEXT_IN),
+    "cache_read_cost_usd": (_BUCKETS[0], _CACHED_RATE),
+    "cache_write_5m_cost_usd": (
+        _BUCKETS[1],
+        f"coalesce(p.cache_write_5m_usd_per_mtok, {_TEXT_IN})",
+    ),
+    "cache_write_1h_cost_usd": (
+        _BUCKETS[2],
+        f"coalesce(p.cache_write_1h_usd_per_mtok, {_TEXT_IN})",
+    ),
+    "thinking_cost_usd": (_THINKING, f"coalesce(p.reasoning_usd_per_mtok, {_TEXT_OUT})"),
+    "visible_cost_usd": (f"(c.output_tokens - {_THINKING})", _TEXT_OUT),
+}
+# Of a call with audio, images or video, or by the machine's hour, only the sum is known.
+_IS_SPLIT = f"""p.machine_usd_per_hour IS NULL AND NOT ({_HAS_MEDIA}) AND c.cost_usd IS NOT NULL"""
+_PART_COLUMNS = ",\n  ".join(
+    f"CASE WHEN {_IS_SPLIT} THEN {_priced(tokens, rate)} / {_MILLION} END AS {name}"
+    for name, (tokens, rate) in _COST_PARTS.items()
+)
+
+# A paid call of a tool is a row of its own, so that the rows of a slice add up to its bill.
+CALL_COSTS = f"""SELECT c.*, NULL::VARCHAR AS tool_call_id, NULL::VARCHAR AS tool,
+  x.trial, x.score, x.passed, x.n_turns, x.error_type AS trace_error_type, x.is_replaced,
+  strftime(c.started_at, '%Y-%m-%d') AS day,
+  CASE WHEN c.role IN ('judge', 'user') THEN c.role
+    WHEN x.metadata ->> '$.agent' IS NOT NULL THEN 'sub-agent' ELSE 'main' END AS spender,
+  {_places("x.metadata")},
+  {_PART_COLUMNS},
+  CASE WHEN {_IS_SPLIT} THEN coalesce(p.request_usd, 0) * coalesce(c.n_requests, 1) END
+    AS request_cost_usd,
+  CASE WHEN p.machine_usd_per_hour IS NOT NULL THEN c.cost_usd END AS machine_cost_usd
+FROM call_facts c JOIN traces x USING (trace_id) LEFT JOIN prices p ON p.price_id = c.price_id
+UNION ALL BY NAME
+SELECT k.tool_call_id, k.trace_id, k.ordinal, k.started_at, k.error_type, k.cost_usd, k.tool,
+  strftime(k.started_at, '%Y-%m-%d') AS day, 'tool' AS spender, {_places("x.metadata")},
+  {_OF_TRACE}, {_UNPRICED.replace(", f.machine", "")}
+FROM tool_calls k JOIN traces x USING (trace_id)
+{_UNPRICED_JOINS}
+WHERE k.cost_usd IS NOT NULL"""
 
 TOOL_FACTS = f"""SELECT k.*, {_OF_TRACE}, {_UNPRICED}
 FROM tool_calls k JOIN traces x USING (trace_id)
@@ -423,6 +483,7 @@ VIEWS = {
     "trace_texts": TRACE_TEXTS,
     "call_facts": CALL_FACTS,
     "call_outcomes": CALL_OUTCOMES,
+    "call_costs": CALL_COSTS,
     "tool_facts": TOOL_FACTS,
     "tool_uses": TOOL_USES,
     "message_facts": MESSAGE_FACTS,

@@ -22,6 +22,7 @@ from workbench.slice.names import is_entry
 _FAMILIES = (
     ("trace_facts", "trace_details", "trace_texts"),
     ("call_facts", "call_outcomes"),
+    ("call_costs",),
     ("tool_facts", "tool_uses"),
     ("energy_facts",),
     ("message_facts",),
