@@ -17,9 +17,10 @@ from pathlib import Path
 
 import numpy as np
 
+from tests.support.apportioning import apportion
 from tests.support.fake_nvml import load
 from workbench.records import Call
-from workbench.runner.energy.apportion import Spans, apportion
+from workbench.runner.energy.apportion import Spans
 from workbench.runner.energy.baseline import Baseline, Updates
 from workbench.runner.energy.meters import open_meter
 from workbench.runner.energy.watch import Watch

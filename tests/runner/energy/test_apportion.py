@@ -6,9 +6,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.support.apportioning import Shares, apportion
 from workbench.records import Call
 from workbench.runner.energy import windows
-from workbench.runner.energy.apportion import Ledger, Occupancy, Shares, Spans, apportion
+from workbench.runner.energy.apportion import Ledger, Occupancy, Spans
 from workbench.runner.energy.baseline import Baseline, Updates, baseline
 from workbench.runner.energy.lag import Lag
 

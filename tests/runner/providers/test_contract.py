@@ -673,8 +673,20 @@ def test_services_differ_by_configuration():
     assert routed["reasoning"] == {"effort": "low", "max_tokens": 64}
     assert routed["usage"] == {"include": True}
     assert body("vllm")["max_tokens"] == 9
+    assert body("vllm")["stream_options"] == {"include_usage": True}
     with pytest.raises(ConfigError, match="no endpoint 'soap'"):
         registry.make("soap", "http://127.0.0.1:1/v1", name="openai")
+
+
+def test_mistral_is_sent_no_field_that_it_refuses():
+    """It calls the seed `random_seed`, refuses `stream_options`, and sends usage unasked."""
+    request = Request(model="m", messages=CHAT, sampling={"max_tokens": 9, "seed": 7})
+    provider = registry.make("chat", "https://api.mistral.ai/v1", name="mistral")
+
+    body = json.loads(provider.body(request))
+
+    assert set(body) == {"model", "messages", "stream", "max_tokens", "random_seed"}
+    assert body["random_seed"] == 7
 
 
 BASE = {"models": ["m"], "tasks": ["t"], "max_tokens": 9}
@@ -716,6 +728,21 @@ BASE = {"models": ["m"], "tasks": ["t"], "max_tokens": 9}
             "OPENROUTER_API_KEY",
         ),
         ({"provider": "deepseek"}, "chat", "https://api.deepseek.com/v1", "DEEPSEEK_API_KEY"),
+        ({"provider": "groq"}, "chat", "https://api.groq.com/openai/v1", "GROQ_API_KEY"),
+        ({"provider": "mistral"}, "chat", "https://api.mistral.ai/v1", "MISTRAL_API_KEY"),
+        ({"provider": "together"}, "chat", "https://api.together.xyz/v1", "TOGETHER_API_KEY"),
+        (
+            {"provider": "x-ai", "endpoint": "responses"},
+            "responses",
+            "https://api.x.ai/v1",
+            "XAI_API_KEY",
+        ),
+        (
+            {"base_url": "https://api.fireworks.ai/inference/v1"},
+            "chat",
+            "https://api.fireworks.ai/inference/v1",
+            "FIREWORKS_API_KEY",
+        ),
         ({"provider": "vllm"}, "chat", "http://127.0.0.1:8000/v1", None),
         ({"provider": "sglang"}, "chat", "http://127.0.0.1:30000/v1", None),
         (

@@ -32,7 +32,9 @@ class OpenAIChat(HttpProvider):
             body |= {"tools": [describe_tool(t) for t in request.tools]} if request.tools else {}
         else:
             body["prompt"] = request.prompt
-        body |= {"stream": True, "stream_options": {"include_usage": True}}
+        body["stream"] = True
+        if self.quirks.takes_stream_options:
+            body["stream_options"] = {"include_usage": True}
         body |= self.quirks.body
         settings = dict(request.sampling)
         budget = settings.pop("thinking_budget_tokens", None)

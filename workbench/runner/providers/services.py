@@ -21,6 +21,8 @@ class Quirks(msgspec.Struct, frozen=True):
         thinking_budget_field: the field of a chat that caps thinking; None where there is none.
         thinking_switch: what turns thinking on and off in a chat beside the effort: the object
             `thinking`, or variables of the model's chat template; None where the effort is all.
+        takes_stream_options: whether a stream's usage is asked for by `stream_options`; False where
+            that field is refused, and usage is sent unasked.
         begun_turns: whether it continues a begun assistant turn: False is said of all its
             endpoints, True of chat; None where unknown.
     """
@@ -31,6 +33,7 @@ class Quirks(msgspec.Struct, frozen=True):
     tokenize_field: str | None = "content"
     thinking_budget_field: str | None = None
     thinking_switch: Literal["object", "template"] | None = None
+    takes_stream_options: bool = True
     begun_turns: bool | None = None
 
 
@@ -63,6 +66,7 @@ def _server(port: int, quirks: Quirks) -> Service:
 
 _OPENAI, _GOOGLE = "https://api.openai.com/v1", "https://generativelanguage.googleapis.com/v1beta"
 _OPENROUTER, _REMOTE = "https://openrouter.ai/api/v1", Quirks(tokenize_field=None)
+_XAI = "https://api.x.ai/v1"
 SERVICES: Mapping[str, Service] = {
     "openai": Service(
         {"chat": _OPENAI, "responses": _OPENAI},
@@ -92,6 +96,21 @@ SERVICES: Mapping[str, Service] = {
         "DEEPSEEK_API_KEY",
         Quirks(tokenize_field=None, thinking_switch="object"),
     ),
+    "groq": Service({"chat": "https://api.groq.com/openai/v1"}, "GROQ_API_KEY", _REMOTE),
+    "mistral": Service(
+        {"chat": "https://api.mistral.ai/v1"},
+        "MISTRAL_API_KEY",
+        Quirks(
+            rename={"seed": "random_seed"},  # a field that it does not know is refused with 422
+            tokenize_field=None,
+            takes_stream_options=False,
+        ),
+    ),
+    "together": Service({"chat": "https://api.together.xyz/v1"}, "TOGETHER_API_KEY", _REMOTE),
+    "x-ai": Service({"chat": _XAI, "responses": _XAI}, "XAI_API_KEY", _REMOTE),
+    "fireworks": Service(
+        {"chat": "https://api.fireworks.ai/inference/v1"}, "FIREWORKS_API_KEY", _REMOTE
+    ),
     "llama.cpp": _server(
         8080,
         Quirks(
@@ -112,15 +131,7 @@ SERVICES: Mapping[str, Service] = {
     "sglang": _server(30000, Quirks(tokenize_field=None, thinking_switch="template")),
     "ollama": _server(11434, _REMOTE),
 }
-_HOSTS = {
-    "api.groq.com": "groq",
-    "api.mistral.ai": "mistral",
-    "api.together.xyz": "together",
-    "api.x.ai": "x-ai",
-    "api.fireworks.ai": "fireworks",
-    "127.0.0.1": "local",
-    "localhost": "local",
-} | {
+_HOSTS = {"127.0.0.1": "local", "localhost": "local"} | {
     str(urlsplit(url).hostname): name
     for name, service in SERVICES.items()
     if service.api_key_env
