@@ -6,40 +6,16 @@ the tests say so and are skipped.
 
 import datetime as dt
 import json
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from tests.support import making
+from tests.support.small_disks import needs_mounts, on_small_disk
 from workbench import spool
 from workbench.records import Attempt
 from workbench.spool import SpoolWriter
-
-needs_mounts = pytest.mark.skipif(
-    shutil.which("unshare") is None
-    or subprocess.run(["unshare", "-rm", "true"], check=False, capture_output=True).returncode != 0,
-    reason="needs a user namespace to mount a small disk in",
-)
-
-
-def on_small_disk(
-    code: str, disk: Path, *args: str, size: str = "4m"
-) -> subprocess.CompletedProcess[str]:
-    """Run Python code with a disk of a few megabytes mounted at a folder, its first argument."""
-    disk.mkdir(exist_ok=True)
-    shell = 'mount -t tmpfs -o mode=700,size="$0" small "$1" && exec "$2" -c "$3" "$1" "${@:4}"'
-    return subprocess.run(
-        ["unshare", "-rm", "bash", "-c", shell, size, str(disk), sys.executable, code, *args],
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
-    )
-
 
 _COLLECT = """
 import asyncio, json, logging, os, sys
@@ -117,7 +93,7 @@ print(json.dumps({"told": told, "asked": len(asked), "again": len(asked) - len(s
 @needs_mounts
 def test_replies_wait_in_memory_until_a_full_disk_has_room(tmp_path: Path) -> None:
     """The third of five samples meets a full disk: it is kept; the next launch does the rest."""
-    done = on_small_disk(_COLLECT, tmp_path / "small", "makes room")
+    done = on_small_disk(_COLLECT, tmp_path / "small", "makes room", size="4m")
     assert done.returncode == 0, done.stderr
 
     told = json.loads(done.stdout)
@@ -128,7 +104,7 @@ def test_replies_wait_in_memory_until_a_full_disk_has_room(tmp_path: Path) -> No
 @needs_mounts
 def test_a_disk_that_stays_full_loses_what_was_in_memory_and_says_so(tmp_path: Path) -> None:
     """One sentence; what had been written is used, and only the lost reply is paid again."""
-    done = on_small_disk(_COLLECT, tmp_path / "small", "stays full")
+    done = on_small_disk(_COLLECT, tmp_path / "small", "stays full", size="4m")
     assert done.returncode == 0, done.stderr
 
     told = json.loads(done.stdout)

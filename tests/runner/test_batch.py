@@ -19,8 +19,9 @@ import pytest
 
 from tests.support import ROOT
 from tests.support.batch_stub import Service, drop, instead, reply_body
-from tests.support.batches import KEY, QUICK, run, task_set
+from tests.support.batches import KEY, QUICK, run
 from tests.support.runner_stub import fixed
+from tests.support.sums import task_set
 from workbench import spool
 from workbench.errors import ConfigError, StoreError
 from workbench.prices import PriceBook

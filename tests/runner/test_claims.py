@@ -14,9 +14,10 @@ from collections import Counter
 
 import pytest
 
-from tests.support import ROOT
+from tests.support import ROOT, sums
 from tests.support.launches import answer, make, records, task_set
 from tests.support.runner_stub import Stub
+from tests.support.stub_process import StubProcess
 from workbench import spool
 from workbench.records import Call, Trace
 from workbench.runner import StopSignal, collect
@@ -360,28 +361,13 @@ class Server:
     def __init__(self, tmp_path, n_items, **settings):
         self.log, self.store = tmp_path / "answered.jsonl", tmp_path / "s.duckdb"
         self.folder = tmp_path / "s.spool"
-        lines = [
-            json.dumps({"input": f"What is {i} + 1?", "target": str(i + 1), "scorer": "numeric"})
-            for i in range(n_items)
-        ]
-        (tmp_path / "sums.jsonl").write_text("\n".join(lines))
-        stub = [
-            sys.executable,
-            ROOT / "tests/support/runner_stub.py",
-            "--chunks",
-            "3",
-            "--gap-s",
-            "0.01",
-        ]
-        self.stub = subprocess.Popen(
-            [*stub, "--log", self.log], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-        )
+        self.stub = StubProcess(self.log, "--chunks", "3", "--gap-s", "0.01")
         plan = {
             "models": ["m"],
-            "tasks": [str(tmp_path / "sums.jsonl")],
+            "tasks": [str(sums.write(tmp_path / "sums.jsonl", n_items))],
             "seed": 1,
             "energy": "off",
-            "base_url": f"http://127.0.0.1:{int(self.stub.stdout.readline())}/v1",
+            "base_url": self.stub.url,
             "concurrency": 4,
             "max_tokens": 3,
             **settings,
@@ -393,9 +379,7 @@ class Server:
         return self
 
     def __exit__(self, *_):
-        self.stub.stdin.close()
-        self.stub.wait(60)
-        self.stub.stdout.close()
+        self.stub.close()
 
     def launch(self, run_id):
         command = [sys.executable, "-c", textwrap.dedent(LAUNCHER), self.plan, self.store, run_id]

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import ROOT
+from tests.support import ROOT, sums
+from tests.support.stub_process import StubProcess
 from workbench import spool
 from workbench.records import Attempt, Item, Run, Trace
 from workbench.runner.planning.plan import seed_of
@@ -47,29 +48,8 @@ for line in sys.stdin:
 @pytest.fixture
 def server(tmp_path):
     """A stub in another process that logs every reply whose last byte it wrote."""
-    log = tmp_path / "answered.jsonl"
-    command = [
-        sys.executable,
-        str(ROOT / "tests" / "support" / "runner_stub.py"),
-        "--chunks",
-        "4",
-        "--gap-s",
-        "0.005",
-        "--log",
-        str(log),
-    ]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
-        yield int(process.stdout.readline()), log
-        process.stdin.close()
-
-
-def tasks(path: Path, n: int) -> Path:
-    lines = [
-        json.dumps({"input": f"What is {i} + 1?", "target": str(i + 1), "scorer": "numeric"})
-        for i in range(n)
-    ]
-    path.write_text("\n".join(lines))
-    return path
+    with StubProcess(tmp_path / "answered.jsonl", "--chunks", "4", "--gap-s", "0.005") as stub:
+        yield stub
 
 
 def begun_by(folder: Path, run_id: str) -> set:
@@ -98,13 +78,12 @@ def settled(folder: Path) -> set:
 
 def test_kill_9_at_twenty_moments_loses_no_answer(tmp_path, server):
     """The same command after each kill; at the end each attempt is there exactly once."""
-    port, log = server
     settings = {
         "models": ["m"],
-        "tasks": [str(tasks(tmp_path / "sums.jsonl", 300))],
+        "tasks": [str(sums.write(tmp_path / "sums.jsonl", 300))],
         "trials": 4,
         "seed": 1,
-        "base_url": f"http://127.0.0.1:{port}/v1",
+        "base_url": server.url,
         "concurrency": IN_FLIGHT,
     }
     folder, rng = tmp_path / "traces.spool", random.Random(20261122)
@@ -134,7 +113,7 @@ def test_kill_9_at_twenty_moments_loses_no_answer(tmp_path, server):
     records = [r for s in spool.segments(folder) for r in spool.read_segment(s.path).records]
     traces = [r for r in records if isinstance(r, Trace)]
     keys = [(t.configuration_id, t.item_id, t.trial) for t in traces]
-    answered = Counter(key_of(json.loads(line)["request"], records) for line in log.open())
+    answered = Counter(key_of(json.loads(line)["request"], records) for line in server.log.open())
     n_again = answered.total() - len(answered)
     n_flying = sum(map(len, in_flight))
     print(f"{answered.total()} answers, {n_again} again, {n_flying} in flight at the kills")

@@ -1,7 +1,6 @@
 """Why a store cannot be opened, read or written: told by facts and codes, whatever words a path
 has."""
 
-import shutil
 import subprocess
 import sys
 import time
@@ -11,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.support import making
+from tests.support.small_disks import needs_mounts, on_small_disk
 from workbench.errors import QueryError, StoreError, StoreLocked, StoreMissing, StoreVersionError
 from workbench.store import Store, causes, database, open_store
 
@@ -143,27 +143,6 @@ def test_a_store_that_is_gone_is_said_to_be_gone(folder: Path) -> None:
             connection.sql("FROM read_parquet('nowhere')")
 
 
-needs_mounts = pytest.mark.skipif(
-    shutil.which("unshare") is None
-    or subprocess.run(["unshare", "-rm", "true"], check=False, capture_output=True).returncode != 0,
-    reason="needs a user namespace to mount a small disk in",
-)
-
-
-def on_small_disk(
-    code: str, disk: Path, *args: str, size: str = "40m"
-) -> subprocess.CompletedProcess[str]:
-    """Run Python code with a disk of a few megabytes mounted at a folder."""
-    disk.mkdir(exist_ok=True)
-    shell = 'mount -t tmpfs -o size="$0" small "$1" && exec "$2" -c "$3" "$1" "${@:4}"'
-    return subprocess.run(
-        ["unshare", "-rm", "bash", "-c", shell, size, str(disk), sys.executable, code, *args],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-
-
 _FILL = """
 import os, sys
 from pathlib import Path
@@ -186,7 +165,7 @@ print(store.count())
 @needs_mounts
 def test_a_full_disk_is_said_to_be_full_and_nothing_is_half_written(tmp_path: Path) -> None:
     """One sentence with what to do; the store is what it was."""
-    done = on_small_disk(_FILL, tmp_path / "small")
+    done = on_small_disk(_FILL, tmp_path / "small", size="40m")
     assert done.returncode == 0, done.stderr
     said, count = done.stdout.splitlines()
     assert said.startswith(f"StoreUnwritable cannot write {tmp_path / 'small' / 'traces.duckdb'}: ")

@@ -2,9 +2,7 @@
 
 import asyncio
 
-from workbench import scoring
-from workbench.datasets import TaskSet
-from workbench.records import Task
+from tests.support.sums import task_set
 from workbench.runner import Plan, Work, batch, collect
 from workbench.runner.batch import Limits
 from workbench.runner.providers import registry
@@ -15,16 +13,6 @@ KEY = "sk-test-0123456789abcdef"
 
 
 QUICK = Limits(quiet_s=0.03, most_wait_s=2.0, poll_s=0.01, most_poll_s=0.02)
-
-
-def task_set(n=4):
-    items = [
-        scoring.TaskItem(
-            task="sums", item=str(i), input=f"What is {i} + 1?", target=str(i + 1), scorer="numeric"
-        )
-        for i in range(n)
-    ]
-    return TaskSet(Task(task="sums"), items, scoring.get("numeric"), "Answer.")
 
 
 def run(

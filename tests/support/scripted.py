@@ -6,13 +6,25 @@ import random
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from tests.support.script import ITEM, task_set
-from workbench import datasets
+from workbench import datasets, scoring
 from workbench.errors import ProviderError, ProviderUnavailable
-from workbench.records import Call
+from workbench.records import Call, Task
 from workbench.runner import strategies
 from workbench.runner.attempts.session import Line, Outcome, Reply, Request, Session
 from workbench.runner.providers import chat_templates
+from workbench.runner.providers.protocol import BegunTurns
+
+ITEM = datasets.TaskItem(task="t", item="1", input="What is 1 + 1?", target="2", scorer="numeric")
+EXAMPLES = (
+    datasets.Example(input="What is 1 + 2?", target="3", thought="1 + 2 = 3."),
+    datasets.Example(input="Pick.", target="B", choices=("x", "y")),
+)
+
+
+def task_set() -> datasets.TaskSet:
+    """Make a set of one item and two examples."""
+    return datasets.TaskSet(Task(task="t"), [ITEM], scoring.get("numeric"), "Solve it.", EXAMPLES)
+
 
 HELPERS = ("small", "large", "judge")
 Say = Callable[[Request, str], str]
@@ -84,7 +96,12 @@ class Scripted:
         return len(text.split())
 
     def session(
-        self, *, endpoint: str = "chat", task: datasets.TaskSet | None = None, **sampling: Any
+        self,
+        *,
+        endpoint: str = "chat",
+        task: datasets.TaskSet | None = None,
+        begun_turns: BegunTurns | None = None,
+        **sampling: Any,
     ) -> Session:
         """Bind a session to the model, and to helpers that it plays too."""
         render = chat_templates.get("question_answer") if endpoint == "completions" else None
@@ -98,8 +115,14 @@ class Scripted:
             sampling=sampling,
             render=render,
             helpers=helpers,
+            begun_turns=begun_turns,
             rng=random.Random(7),
         )
+
+    @property
+    def requests(self) -> list[Request]:
+        """What was asked, in order."""
+        return [a.request for a in self.asked]
 
     @property
     def roles(self) -> str:
@@ -110,6 +133,18 @@ class Scripted:
     def models(self) -> list[str]:
         """Who was asked."""
         return [a.request.model for a in self.asked]
+
+
+class InTurn(Scripted):
+    """Says texts in turn, whichever role is asked; a reply has room for 500 tokens."""
+
+    def __init__(self, *texts: str) -> None:
+        self.texts = list(texts)
+        super().__init__(lambda request, role: self.texts.pop(0))
+
+    def session(self, **settings: Any) -> Session:
+        """Bind a session to the texts."""
+        return super().session(**{"max_tokens": 500, **settings})
 
 
 def stopped(text: str, stop: Sequence[str]) -> str:
@@ -128,5 +163,19 @@ async def run(
     """Run a strategy on the item; returns outcome, session and model."""
     model = Scripted(texts, **(options or {}))
     bound = model.session(**(session or {}))
+    outcome = await strategies.get(name, **params).run(bound, ITEM)
+    return outcome, bound, model
+
+
+async def run_in_turn(
+    name: str,
+    *texts: str,
+    endpoint: str = "chat",
+    begun_turns: BegunTurns | None = None,
+    **params: Any,
+) -> tuple[Outcome, Session, InTurn]:
+    """Run a strategy on the item with texts in turn; returns outcome, session and model."""
+    model = InTurn(*texts)
+    bound = model.session(endpoint=endpoint, begun_turns=begun_turns)
     outcome = await strategies.get(name, **params).run(bound, ITEM)
     return outcome, bound, model

@@ -8,7 +8,8 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from tests.support import ROOT
+from tests.support import ROOT, sums
+from tests.support.stub_process import StubProcess
 from workbench import spool
 from workbench.records import Item, Trace
 from workbench.store import open_store
@@ -64,30 +65,15 @@ class Bench:
     ) -> None:
         self.log, self.path = tmp_path / "answered.jsonl", tmp_path / "traces.duckdb"
         self.folder = tmp_path / "traces.spool"
-        lines = [
-            json.dumps({"input": f"What is {i} + 1?", "target": str(i + 1), "scorer": "numeric"})
-            for i in range(n_items)
-        ]
-        (tmp_path / "sums.jsonl").write_text("\n".join(lines))
-        stub = [
-            sys.executable,
-            ROOT / "tests/support/runner_stub.py",
-            "--chunks",
-            "3",
-            "--storm",
-            "7",
-        ]
-        stub += ["--tells"] if tells else []
-        self.stub = subprocess.Popen(
-            [*stub, "--log", self.log], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-        )
+        options = ["--chunks", "3", "--storm", "7", *(["--tells"] if tells else [])]
+        self.stub = StubProcess(self.log, *options)
         plan = {
             "models": ["m"],
-            "tasks": [str(tmp_path / "sums.jsonl")],
+            "tasks": [str(sums.write(tmp_path / "sums.jsonl", n_items))],
             "seed": 1,
             "energy": "off",
             "strategies": ["direct", {"name": "self_consistency", "samples": 2, "shots": 0}],
-            "base_url": f"http://127.0.0.1:{int(self.stub.stdout.readline())}/v1",
+            "base_url": self.stub.url,
             "concurrency": IN_FLIGHT,
             "timeout_s": 1.0,
             "retries": 8,
@@ -102,10 +88,10 @@ class Bench:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for process in (self.launcher, self.stub):
-            process.stdin.close()
-            process.wait(60)
-            process.stdout.close()
+        self.launcher.stdin.close()
+        self.launcher.wait(60)
+        self.launcher.stdout.close()
+        self.stub.close()
 
     def start(self, run_id: str) -> int:
         """Begin a launch; returns the collector's process id."""

@@ -7,6 +7,7 @@ import re
 
 import pytest
 
+from tests.support import sums
 from tests.support.launches import answer, number
 from tests.support.runner_stub import Stub, data, fixed
 from workbench import scoring, spool
@@ -21,13 +22,7 @@ from workbench.spool import SpoolWriter
 
 def run(folder, url, n=20, *, strategies=("direct",), run_id="r1", options=None, **settings):
     """Collect sums once; returns the report and the traces."""
-    items = [
-        TaskItem(
-            task="sums", item=str(i), input=f"What is {i} + 1?", target=str(i + 1), scorer="numeric"
-        )
-        for i in range(n)
-    ]
-    task = TaskSet(Task(task="sums"), items, scoring.get("numeric"), "Answer.")
+    task = sums.task_set(n)
     given = {"models": ("m",), "concurrency": 4, "retries": 0, "seed": 1, "energy": "off"}
     plan = Plan(tasks=("sums",), base_url=url, strategies=strategies, **given | settings)
     work = Work(plan, [task], [strategy(s) for s in strategies])

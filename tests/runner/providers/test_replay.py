@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.support.runner_stub import DONE, Stub, delta, fixed, stream, usage
-from workbench import scoring, spool
-from workbench.datasets import TaskSet
+from tests.support.sums import task_set
+from workbench import spool
 from workbench.errors import ProviderRejected, ProviderUnavailable, StoreMissing
-from workbench.records import Call, Configuration, Message, Task, ToolCall, Trace
+from workbench.records import Call, Configuration, Message, ToolCall, Trace
 from workbench.runner import Plan, Work, collect
 from workbench.runner.attempts.session import Outcome
 from workbench.runner.planning.plan import seed_of
@@ -29,16 +29,6 @@ from workbench.store import open_store
 from workbench.store.recorded import read
 
 COUNTS = {"prompt_tokens": 20, "completion_tokens": 7, "total_tokens": 27}
-
-
-def task_set(n=4):
-    items = [
-        scoring.TaskItem(
-            task="sums", item=str(i), input=f"What is {i} + 1?", target=str(i + 1), scorer="numeric"
-        )
-        for i in range(n)
-    ]
-    return TaskSet(Task(task="sums"), items, scoring.get("numeric"), "Answer.")
 
 
 def said(seen):

@@ -7,8 +7,7 @@ import random
 
 import pytest
 
-from tests.support.script import ITEM
-from tests.support.scripted import HELPERS, Scripted
+from tests.support.scripted import HELPERS, ITEM, Scripted
 from workbench.errors import ConfigError, ProviderUnavailable
 from workbench.records import content_id
 from workbench.runner import strategies

@@ -6,7 +6,7 @@ import pytest
 
 from tests.support.launches import records, run, task_set
 from tests.support.runner_stub import DONE, Stub, delta, fixed, stream, usage
-from tests.support.script import ITEM, Script
+from tests.support.scripted import ITEM, InTurn
 from workbench.records import Call
 from workbench.runner import strategies
 from workbench.runner.providers import services, thinking_tags
@@ -93,13 +93,13 @@ def test_services_are_known_by_what_they_do_with_a_begun_turn():
 @pytest.mark.parametrize("name", ["think", "budgeted"])
 async def test_thinking_strategies_end_with_a_question_where_no_turn_is_gone_on_with(name):
     """The thinking so far is a turn that has ended, and the answer is asked for."""
-    script = Script(
+    script = InTurn(
         "<think>1 + 1 is</think>" if name == "budgeted" else "<think>1 + 1 is", "Answer: 2"
     )
     session = script.session(begun_turns=BegunTurns(False))
     outcome = await strategies.get(name).run(session, ITEM)
 
-    first, second = (request.messages for request in script.asked)
+    first, second = (request.messages for request in script.requests)
     assert first[-1]["role"] == second[-1]["role"] == "user"
     assert second[-2] == {"role": "assistant", "content": "<think>1 + 1 is</think>"}
     assert outcome.answer_text == "Answer: 2"
@@ -138,7 +138,7 @@ THOUGHTS = [
 )
 async def test_thinking_that_a_server_leaves_in_the_text_is_no_answer(_name, said, text, thinking):
     """Whatever the strategy; the words thought are counted, and kept as thinking."""
-    script = Script(said)
+    script = InTurn(said)
     outcome = await strategies.get("direct").run(session := script.session(), ITEM)
 
     assert outcome.answer_text == text

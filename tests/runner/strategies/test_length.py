@@ -7,8 +7,7 @@ import json
 import pytest
 
 from tests.support.runner_stub import DONE, Stub, delta, stream, usage
-from tests.support.script import EXAMPLES, ITEM, task_set
-from tests.support.scripted import run
+from tests.support.scripted import EXAMPLES, ITEM, run, task_set
 from workbench import datasets
 from workbench.errors import ConfigError
 from workbench.runner import strategies

@@ -9,8 +9,7 @@ import pytest
 
 from tests.support.launches import records, task_set
 from tests.support.runner_stub import DONE, Stub, data, delta, fixed, stream, usage
-from tests.support.script import ITEM, Script
-from tests.support.script import run as ask
+from tests.support.scripted import ITEM, InTurn, run_in_turn
 from workbench.records import Call, Configuration
 from workbench.runner import Plan, Work, collect, expand, strategies
 from workbench.runner.strategies.best_of_n import likelihood, read_mark
@@ -65,13 +64,13 @@ def launch(folder, url, name, run_id="r1", *, items=1, options=None, params=None
 )
 async def test_the_majority_of_the_answers_that_the_scorer_reads_wins(texts, chosen, confidence):
     """Its first reply is scored, its share of all samples is the confidence."""
-    outcome, session, script = await ask("self_consistency", *texts, samples=len(texts))
+    outcome, session, script = await run_in_turn("self_consistency", *texts, samples=len(texts))
 
     assert outcome.answer_text == texts[chosen]
     assert outcome.confidence == confidence
     assert [c.role for c in session.calls] == ["subject"] * len(texts)
-    assert all(r.messages == script.asked[0].messages for r in script.asked)
-    assert {r.sampling["temperature"] for r in script.asked} == {0.7}
+    assert all(r.messages == script.requests[0].messages for r in script.requests)
+    assert {r.sampling["temperature"] for r in script.requests} == {0.7}
 
 
 async def test_every_call_has_a_seed_of_its_own_that_comes_again():
@@ -79,9 +78,9 @@ async def test_every_call_has_a_seed_of_its_own_that_comes_again():
     none."""
 
     async def seeds(**sampling):
-        script = Script(*["Answer: 2"] * 8)
+        script = InTurn(*["Answer: 2"] * 8)
         await strategies.get("self_consistency", samples=8).run(script.session(**sampling), ITEM)
-        return [r.sampling.get("seed") for r in script.asked]
+        return [r.sampling.get("seed") for r in script.requests]
 
     first, again, other = [await seeds(seed=s) for s in (7, 7, 8)]
     assert first == again
@@ -210,12 +209,12 @@ def test_a_plan_names_a_strategy_and_its_parameters(name):
 )
 async def test_an_answer_is_refined_until_no_mistake_is_found(texts, rounds, answer, roles):
     """The last answer counts; no call is made that has nothing to work on."""
-    outcome, session, script = await ask("self_refine", *texts, rounds=rounds)
+    outcome, session, script = await run_in_turn("self_refine", *texts, rounds=rounds)
 
     assert outcome.answer_text == answer
     assert "".join(c.role[0] for c in session.calls) == roles
     assert script.texts == []
-    for before, after in zip(script.asked, script.asked[1:], strict=False):
+    for before, after in zip(script.requests, script.requests[1:], strict=False):
         assert after.messages[: len(before.messages)] == before.messages
         assert [m["role"] for m in after.messages[-2:]] == ["assistant", "user"]
 
@@ -254,13 +253,13 @@ def test_a_refined_answer_is_one_chat_in_the_trace(tmp_path):
 )
 async def test_the_reply_with_the_best_mark_wins(texts, chosen, score, n_calls):
     """The verifier sees the question and each different reply, at temperature 0."""
-    outcome, session, script = await ask("best_of_n", *texts, samples=2)
+    outcome, session, script = await run_in_turn("best_of_n", *texts, samples=2)
 
-    marks = script.asked[2:]
+    marks = script.requests[2:]
     assert (outcome.answer_text, outcome.verifier_score) == (chosen, score)
     assert outcome.confidence is None
     assert [c.role for c in session.calls] == ["subject"] * 2 + ["verifier"] * (n_calls - 2)
-    assert {r.sampling["temperature"] for r in script.asked[:2]} == {0.7}
+    assert {r.sampling["temperature"] for r in script.requests[:2]} == {0.7}
     assert {r.sampling["temperature"] for r in marks} == {0.0}
     assert all(ITEM.input in r.messages[0]["content"] for r in marks)
     assert chosen in "".join(r.messages[0]["content"] for r in marks)

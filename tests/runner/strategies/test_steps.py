@@ -5,8 +5,7 @@ import math
 
 import pytest
 
-from tests.support.script import ITEM
-from tests.support.scripted import run
+from tests.support.scripted import ITEM, run
 from workbench.errors import ConfigError, ProviderRejected
 from workbench.runner import strategies
 from workbench.runner.strategies.cascade import read_confidence

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 import pytest
 
-from tests.support.script import ITEM, run
+from tests.support.scripted import ITEM, run_in_turn
 from workbench.errors import ConfigError
 from workbench.runner import strategies
 from workbench.runner.providers.protocol import BegunTurns
@@ -14,9 +14,9 @@ from workbench.runner.providers.protocol import BegunTurns
 async def test_direct_begins_the_answer_for_the_model() -> None:
     """Where it goes on with a begun turn: one call; examples show answers alone; the text holds the
     mark."""
-    outcome, session, script = await run("direct", " 2", begun_turns=BegunTurns(True))
+    outcome, session, script = await run_in_turn("direct", " 2", begun_turns=BegunTurns(True))
 
-    chat = script.asked[0].messages
+    chat = script.requests[0].messages
     assert [m["role"] for m in chat] == ["system", "user", "assistant"] + ["user", "assistant"] * 2
     assert chat[2]["content"] == "Answer: 3"
     assert chat[-1] == {"role": "assistant", "content": "Answer:"}
@@ -28,28 +28,28 @@ async def test_direct_begins_the_answer_for_the_model() -> None:
 @pytest.mark.parametrize("begun_turns", [None, BegunTurns(), BegunTurns(False)])
 async def test_direct_ends_the_chat_with_the_question(begun_turns: BegunTurns | None) -> None:
     """Unless the server is known to go on with a begun turn: current Claude models refuse one."""
-    outcome, _, script = await run("direct", "Answer: 2", begun_turns=begun_turns)
+    outcome, _, script = await run_in_turn("direct", "Answer: 2", begun_turns=begun_turns)
 
-    assert script.asked[0].messages[-1] == {"role": "user", "content": ITEM.question}
+    assert script.requests[0].messages[-1] == {"role": "user", "content": ITEM.question}
     assert outcome.answer_text == "Answer: 2"
 
 
 async def test_plain_sends_the_item_verbatim() -> None:
     """One message by the user; a base model continues the text alone."""
-    outcome, _, script = await run("plain", "2")
-    _, _, base = await run("plain", "2", endpoint="completions")
+    outcome, _, script = await run_in_turn("plain", "2")
+    _, _, base = await run_in_turn("plain", "2", endpoint="completions")
 
-    assert script.asked[0].messages == ({"role": "user", "content": ITEM.question},)
-    assert base.asked[0].prompt == ITEM.question
+    assert script.requests[0].messages == ({"role": "user", "content": ITEM.question},)
+    assert base.requests[0].prompt == ITEM.question
     assert outcome.answer_text == "2"
 
 
 async def test_cot_leaves_the_steps_visible() -> None:
     """The examples think in the open; nothing counts as thinking."""
-    outcome, session, script = await run("cot", "1 + 1 = 2.\nAnswer: 2")
+    outcome, session, script = await run_in_turn("cot", "1 + 1 = 2.\nAnswer: 2")
 
-    assert script.asked[0].messages[2]["content"] == "1 + 2 = 3.\nAnswer: 3"
-    assert script.asked[0].messages[4]["content"] == "Answer: B"
+    assert script.requests[0].messages[2]["content"] == "1 + 2 = 3.\nAnswer: 3"
+    assert script.requests[0].messages[4]["content"] == "Answer: B"
     assert outcome.answer_text == "1 + 1 = 2.\nAnswer: 2"
     assert session.calls[0].reasoning_tokens is None
     assert {m.kind for m in session.messages} == {"text"}
@@ -58,7 +58,7 @@ async def test_cot_leaves_the_steps_visible() -> None:
 @pytest.mark.parametrize("endpoint", ["chat", "completions"])
 async def test_think_parts_thinking_from_the_answer(endpoint: str) -> None:
     """Closed tags: one call, thinking tokens counted, the answer without tags."""
-    outcome, session, _ = await run(
+    outcome, session, _ = await run_in_turn(
         "think", "1 + 1 = 2.</think>\nAnswer: 2</think>", endpoint=endpoint
     )
 
@@ -70,11 +70,11 @@ async def test_think_parts_thinking_from_the_answer(endpoint: str) -> None:
 async def test_think_closes_the_tag_where_the_cap_was_hit() -> None:
     """A second, short call is given the thinking so far and asked for the answer; nothing is
     thought twice."""
-    outcome, session, script = await run(
+    outcome, session, script = await run_in_turn(
         "think", "1 + 1 is", " 2", max_thinking_tokens=4, max_answer_tokens=7
     )
 
-    first, second = script.asked
+    first, second = script.requests
     assert (first.sampling["max_tokens"], second.sampling["max_tokens"]) == (4, 7)
     assert second.messages[-1]["content"] == "<think>1 + 1 is</think>\nAnswer:"
     assert outcome.answer_text == "Answer: 2"
@@ -83,9 +83,9 @@ async def test_think_closes_the_tag_where_the_cap_was_hit() -> None:
 
 async def test_base_model_gets_one_text() -> None:
     """A completion's prompt holds the examples and ends where the model goes on."""
-    _, _, script = await run("direct", " 2", endpoint="completions")
+    _, _, script = await run_in_turn("direct", " 2", endpoint="completions")
 
-    prompt = script.asked[0].prompt
+    prompt = script.requests[0].prompt
     assert prompt is not None
     assert prompt.endswith("What is 1 + 1?\nAnswer:")
     assert "B) y" in prompt
@@ -99,9 +99,9 @@ BARE = {"react", "reflexion", "reflexion_oracle", "plain"}
 @pytest.mark.parametrize("shots", [0, 1])
 async def test_shots_bound_the_examples(name: str, shots: int) -> None:
     """So many worked examples, and the question; a plan is asked for before them, without."""
-    _, _, script = await run(name, *["Answer: 2</think>Answer: 2"] * 12, shots=shots)
+    _, _, script = await run_in_turn(name, *["Answer: 2</think>Answer: 2"] * 12, shots=shots)
 
-    first = script.asked[1 if name == "plan_and_budget" else 0]
+    first = script.requests[1 if name == "plan_and_budget" else 0]
     asked = [m["content"] for m in first.messages if m["role"] == "user"]
     assert len(asked) == shots + 1
     assert asked[-1] == ITEM.input
