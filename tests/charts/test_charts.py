@@ -39,6 +39,7 @@ def traces(*groups: str, tasks: int = 1, n_items: int = 12) -> pl.DataFrame:
             "output_usd_per_mtok": 1.0,
             "e2e_s": rng.uniform(1, 9),
             "output_tokens": int(rng.integers(10, 999)),
+            "input_tokens": 500 + 10 * i,
             "tool": "search",
             "answer": "1 to 9",
             "target": "5",

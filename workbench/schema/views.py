@@ -259,6 +259,14 @@ CALL_COSTS = Table(
         ),
         *_PLACES,
         *COST_PARTS,
+        Column(
+            "cache_read_usd_per_mtok",
+            "float",
+            "USD/Mtok",
+            "Listed price of input read from a cache; that of fresh input if there is none.",
+            "no price known",
+            "price of cache reads",
+        ),
     ),
     key=("trace_id", "call_id", "tool_call_id"),
 )

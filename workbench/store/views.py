@@ -321,7 +321,8 @@ CALL_COSTS = f"""SELECT c.*, NULL::VARCHAR AS tool_call_id, NULL::VARCHAR AS too
   {_PART_COLUMNS},
   CASE WHEN {_IS_SPLIT} THEN coalesce(p.request_usd, 0) * coalesce(c.n_requests, 1) END
     AS request_cost_usd,
-  CASE WHEN p.machine_usd_per_hour IS NOT NULL THEN c.cost_usd END AS machine_cost_usd
+  CASE WHEN p.machine_usd_per_hour IS NOT NULL THEN c.cost_usd END AS machine_cost_usd,
+  {_CACHED_RATE} AS cache_read_usd_per_mtok
 FROM call_facts c JOIN traces x USING (trace_id) LEFT JOIN prices p ON p.price_id = c.price_id
 UNION ALL BY NAME
 SELECT k.tool_call_id, k.trace_id, k.ordinal, k.started_at, k.error_type, k.cost_usd, k.tool,
