@@ -172,7 +172,7 @@ def hint(what: str, name: str, shipped: Iterable[str], *, own: str = "") -> str:
 
 
 def _error(plugin: Plugin, origins: list[str], shipped: Collection[str]) -> str | None:
-    """Say what is wrong with a declaration."""
+    """Return what is wrong with a declaration."""
     if plugin.error is not None:
         return plugin.error
     if plugin.name in shipped:

@@ -84,7 +84,7 @@ def open_regular(path: Path) -> BinaryIO:
 
 
 def who_else_can_write(folder: Path, owners: Collection[int]) -> str | None:
-    """Say who beside its owner could put files into a folder, or another folder in its place.
+    """Return who beside its owner could put files into a folder, or another folder in its place.
 
     Args:
         folder: a folder that exists.

@@ -438,7 +438,7 @@ def is_torn(line: bytes) -> bool:
 
 
 def is_live(path: Path) -> bool:
-    """Say whether a writer still holds the segment."""
+    """Return whether a writer still holds the segment."""
     if not _LOCKS:
         with contextlib.suppress(FileNotFoundError):
             return time.time() - path.stat().st_mtime < _STALE_S
@@ -496,7 +496,7 @@ def check_private(folder: Path) -> None:
 
 
 def is_spool(folder: Path) -> bool:
-    """Say whether a folder holds segments, and not only files with such names."""
+    """Return whether a folder holds segments, and not only files with such names."""
     for segment in segments(folder) if Path(folder).is_dir() else ():
         with contextlib.suppress(OSError), segment.path.open("rb") as file:
             if file.read(len(_HEAD)) == _HEAD:

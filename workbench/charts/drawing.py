@@ -87,7 +87,7 @@ def finite(frame: pl.DataFrame, *columns: str) -> list[float]:
 
 
 def draw(result: Result, axes: Mapping[str, Any]) -> Any:
-    """Draw a result: a panel per task where tasks are told apart."""
+    """Draw a result: a panel per task where tasks are distinguished."""
     spec = analysis.get(result.name).chart
     known = ("x", "y", "log_x", "width")
     for name in axes:

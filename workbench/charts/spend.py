@@ -20,7 +20,7 @@ def defaults(result: Result) -> dict[str, Any]:
 
 
 def draw(panel: Panel) -> Any:
-    """Draw the dearest groups, their parts side by side in one order of colours."""
+    """Draw the most expensive groups, their parts side by side in one order of colours."""
     column = panel.axes["x"]
     groups = panel.rows["group"].unique(maintain_order=True).to_list()[:_MOST_GROUPS]
     data = panel.rows.filter(pl.col("group").is_in(groups)).select(

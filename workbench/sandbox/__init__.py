@@ -98,7 +98,7 @@ def run_python(
 
 
 def why_not() -> str | None:
-    """Say why there is no sandbox here and what to do; None where one works, seen by running it."""
+    """Return why there is no sandbox here and what to do; None if one was run and works."""
     jail, reason = _first_working_jail()
     return reason if jail is None else None
 

@@ -13,7 +13,7 @@ _INSTALL = "install bubblewrap 0.7 or later (Debian and Ubuntu: apt install bubb
 
 
 def missing() -> str | None:
-    """Say what is missing, and what to do; None where it may work."""
+    """Return what is missing and what to do; None if the sandbox may work."""
     program = shutil.which("bwrap")
     if program is None:
         return f"the program bwrap is not installed; {_INSTALL}"

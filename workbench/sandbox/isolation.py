@@ -94,7 +94,7 @@ class Mount(NamedTuple):
 
 
 def missing() -> str | None:
-    """Say what this machine lacks for any sandbox, and what to do; None where there may be one."""
+    """Return what this machine lacks for any sandbox, and what to do; None if one may work."""
     machine = platform.machine()
     if sys.platform != "linux":
         return f"it needs Linux, and this is {sys.platform}; use a Linux machine or container"

@@ -11,7 +11,7 @@ _INSTALL = "build nsjail (3.6 was tried; github.com/google/nsjail) and put it on
 
 
 def missing() -> str | None:
-    """Say what is missing, and what to do; None where it may work."""
+    """Return what is missing and what to do; None if the sandbox may work."""
     if shutil.which("nsjail") is None:
         return f"the program nsjail is not installed; {_INSTALL}"
     return None

@@ -1,8 +1,8 @@
 """Worker process that compares mathematical answers: a JSON question per line, an answer per line.
 
-It imports nothing of ours. Symbolic algebra may take for ever, or all memory, on a text that is
-made for it (9^9^9^9): whoever asks ends this process when its time is up, and the kernel bounds its
-memory.
+It imports nothing of this package. Symbolic algebra may take for ever, or all memory, on a text
+that is made for it (9^9^9^9): whoever asks ends this process when its time is up, and the kernel
+bounds its memory.
 """
 
 import contextlib
@@ -19,7 +19,7 @@ _WORDS = re.compile(r"(?<![\\A-Za-z{])[A-Za-z]{3,}")  # prose, not a command or 
 
 
 def same(target: str, answer: str) -> bool:
-    """Say whether an answer means what the target says, as math-verify reads both."""
+    """Return whether an answer means what the target says, as math-verify reads both."""
     from math_verify import parse, verify
 
     wanted = parse(_formula(target), parsing_timeout=None)

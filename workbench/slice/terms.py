@@ -78,10 +78,10 @@ class Term(ABC):
 
     @abstractmethod
     def positive(self) -> c.Condition:
-        """Say what the term without its sign asks."""
+        """Describe the term without its sign."""
 
     def condition(self) -> c.Condition:
-        """Say what the term asks."""
+        """Describe the term."""
         return c.Not(self.positive()) if self.negated else self.positive()
 
     def __str__(self) -> str:

@@ -1,7 +1,7 @@
 """Attempts with a permanent id from their source: one trace for each, under that id.
 
-Before layout 3 a sample of an Inspect log was told by its run, item and trial, so that one that
-eval-retry carried over to its own log came in again.
+Before layout 3, a sample of an Inspect log was identified by its run, item and trial, so that a
+sample that eval-retry had carried over to its own log was imported twice.
 """
 
 import duckdb
@@ -29,7 +29,7 @@ def settle(connection: duckdb.DuckDBPyConnection) -> int:
     Running it twice changes nothing.
 
     Returns:
-        How many traces were the same attempt as another one, and are gone.
+        The number of traces deleted because another trace records the same attempt.
     """
     rows = connection.execute(
         f"""SELECT t.trace_id, regexp_extract(t.metadata, '{_UUID}', 1) AS uuid,
@@ -62,7 +62,7 @@ def _rename(connection: duckdb.DuckDBPyConnection, moved: list[tuple[str, str]])
 
 
 def _drop(connection: duckdb.DuckDBPyConnection, again: list[tuple[str, str]]) -> None:
-    """Delete traces; what a person said of them stays with the ones that are kept."""
+    """Delete traces; their annotations move to the traces that are kept."""
     if again:
         _update(connection, again, "annotations", ("trace_id",))
         for table in ("traces", *_PARTS):

@@ -38,7 +38,7 @@ _FLOCK = "hhqqi4x" if _IS_LINUX else "qqihh"  # `struct flock`; elsewhere that o
 
 
 def is_damage(error: BaseException) -> bool:
-    """Say whether an error of the engine means that the file cannot be what it was."""
+    """Return whether an error of the engine means that the file cannot be what it was."""
     return type(error) is duckdb.Error or isinstance(error, _DAMAGE)
 
 
@@ -117,7 +117,7 @@ def _not_a_store(path: Path, head: bytes, *, read_only: bool) -> StoreError | No
 
 
 def is_empty(path: Path) -> bool:
-    """Say whether a file is there that holds nothing."""
+    """Return whether a file is there that holds nothing."""
     with contextlib.suppress(OSError):
         return path.is_file() and not path.stat().st_size
     return False

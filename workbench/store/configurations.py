@@ -40,8 +40,8 @@ def prefer_bases(connection: duckdb.DuckDBPyConnection, relation: str) -> int:
 def settle(connection: duckdb.DuckDBPyConnection) -> None:
     """Give every configuration its unique name, and list their parameters.
 
-    A function of the configurations alone, whatever the order in which they came; running it twice
-    changes nothing. It is called where configurations were added.
+    A function of the configurations alone, independent of the order in which they came; running it
+    twice changes nothing. It is called where configurations were added.
     """
     connection.execute(
         "UPDATE configurations SET base_name = configuration WHERE base_name IS NULL"

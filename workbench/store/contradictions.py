@@ -185,7 +185,7 @@ def derive(connection: duckdb.DuckDBPyConnection) -> None:
 
 
 def is_priced_otherwise(connection: duckdb.DuckDBPyConnection, new: Relations) -> bool:
-    """Say whether both know a call and price it otherwise, or one told what decides its price."""
+    """Return whether both have a call and differ in its cost, or in what decides its price."""
     return "calls" in new and bool(count(connection, f"{differ('calls')} WHERE here AND there"))
 
 
@@ -277,7 +277,7 @@ def _partial(table: str, elsewhere: str, side: str) -> str:
 
 
 def _plain(connection: duckdb.DuckDBPyConnection, table: str, relation: str) -> Contradiction:
-    """Compare rows that are not part of an attempt, or are told apart from it: scores."""
+    """Compare rows that are not part of an attempt, or are distinguished from it: scores."""
     key = TABLES[table].key
     key_columns = ", ".join(f"o.{name}" for name in key)
     apart = f"ANTI JOIN {_against('traces')} USING (trace_id)" if table == "scores" else ""

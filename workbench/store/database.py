@@ -566,7 +566,7 @@ def _instance(path: Path, *, read_only: bool, reach: Reach) -> duckdb.DuckDBPyCo
 
 
 def is_open(path: Path) -> bool:
-    """Say whether this process has a connection of ours to a file."""
+    """Return whether this process has a connection of ours to a file."""
     with _opening:
         return path in _open
 
@@ -751,7 +751,7 @@ def _representable(relation: duckdb.DuckDBPyRelation) -> duckdb.DuckDBPyRelation
 
 
 def _holds(kind: DuckDBPyType, ids: frozenset[str]) -> bool:
-    """Say whether a type, or one that it is made of, is one of these."""
+    """Return whether a type, or one that it is made of, is one of these."""
     if kind.id in ids:
         return True
     if kind.id not in _NESTED:
@@ -760,7 +760,7 @@ def _holds(kind: DuckDBPyType, ids: frozenset[str]) -> bool:
 
 
 def _in_calendar(column: pl.Series) -> bool:
-    """Say whether Python's calendar has every time of a column; it ends with the year 9999."""
+    """Return whether Python's calendar has every time of a column; it ends with the year 9999."""
     kind = column.dtype
     if isinstance(kind, pl.Date | pl.Datetime):
         day = _DAY_TICKS[kind.time_unit] if isinstance(kind, pl.Datetime) else 1

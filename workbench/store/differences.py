@@ -1,8 +1,8 @@
 """Differences between the rows that two stores have of the same keys, found table by table.
 
 What follows from other rows (sums, counts, prices in force, names made unique) is left out: it is
-made again where two stores are merged. Rows are told apart by a hash of each, so that a merge of a
-million traces joins keys and numbers, and reads whole rows only where they differ.
+made again where two stores are merged. Rows are distinguished by a hash of each, so that a merge of
+a million traces joins keys and numbers, and reads whole rows only where they differ.
 """
 
 import dataclasses
@@ -27,7 +27,7 @@ class Rule:
 
     Attributes:
         derived: columns that follow from other rows; they are neither compared nor filled.
-        telling: columns whose null says something, so that it contradicts a value; elsewhere null
+        telling: columns in which null has a meaning, so that it contradicts a value; elsewhere null
             is unknown, contradicts nothing and is filled from the other side.
         least: columns of which the lesser value stands and contradicts nothing.
         moved: columns that differ where a session that both hold was resumed in one of them.
@@ -130,7 +130,7 @@ def note(
 
 
 def is_part(table: str) -> bool:
-    """Say whether the rows of a table hang on a trace, and are its only by way of it."""
+    """Return whether the rows of a table belong to traces and to nothing else."""
     return "trace_id" in schema.TABLES[table].names and table not in {"traces", "annotations"}
 
 

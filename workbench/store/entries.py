@@ -101,7 +101,7 @@ def check(known: Mapping[str, Column], names: Iterable[str]) -> list[Column]:
 
 
 def missing(name: str, known: Iterable[str]) -> str:
-    """Say that no trace of the store has such a value, and what there is instead."""
+    """Write that no trace has such a value, and which values there are."""
     prefix = name.partition(".")[0]
     like = sorted(n for n in known if n.startswith(f"{prefix}."))
     near = difflib.get_close_matches(name, like, n=3, cutoff=0.5) or like[:8]

@@ -68,7 +68,7 @@ class Manifest(msgspec.Struct, omit_defaults=True):
 
 
 def is_export(path: Path) -> bool:
-    """Say whether a folder was written by `export`, or holds its tables."""
+    """Return whether a folder was written by `export`, or holds its tables."""
     tables = (path / f"{name}.parquet" for name in ("traces", "configurations"))
     return read_manifest(path) is not None or all(table.is_file() for table in tables)
 
@@ -113,7 +113,7 @@ def verify(folder: Path) -> Manifest:
 
 
 def faults(folder: Path, manifest: Manifest, *, hashes: bool = True) -> list[str]:
-    """Say where a folder's files are not those of its manifest; without `hashes` sizes must do."""
+    """List where a folder's files are not those of its manifest; without `hashes` sizes must do."""
     return list(_faults(folder, manifest, hashes=hashes))
 
 

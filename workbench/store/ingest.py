@@ -11,7 +11,7 @@ from workbench.spool import FINAL_ERRORS
 from workbench.store import aliases, configurations, sessions, views
 from workbench.store import frames as fr
 
-# rows that describe; then what hangs on a trace and comes and goes with it
+# tables of descriptions; below, the parts of a trace, which are written and deleted with it
 _NAMED = (
     "tasks",
     "items",
@@ -156,7 +156,7 @@ def _insert_runs(
 
 
 def progress(run: str) -> str:
-    """Write how far a row of `runs` has come: 0 running, 1 stopped, 2 ended."""
+    """Write the progress of a row of `runs`: 0 running, 1 stopped, 2 ended."""
     return (
         f"CASE WHEN {run}.ended_at IS NOT NULL THEN 2 "
         f"WHEN {run}.status = 'running' THEN 0 ELSE 1 END"
@@ -166,7 +166,7 @@ def progress(run: str) -> str:
 def _insert_annotations(
     connection: duckdb.DuckDBPyConnection, relation: str, report: IngestReport
 ) -> None:
-    """Insert what people said of traces that are there; an exported slice may hold of others."""
+    """Insert annotations of traces that are in the store; skip those of other traces."""
     _insert_named(
         connection, "annotations", f"(FROM {relation} SEMI JOIN traces USING (trace_id))", report
     )
@@ -324,13 +324,13 @@ def _mark_replaced(connection: duckdb.DuckDBPyConnection, trace_ids: list[str]) 
 
 
 def delete_traces(connection: duckdb.DuckDBPyConnection, trace_ids: list[str]) -> None:
-    """Delete traces with all that hangs on them."""
+    """Delete traces and their parts."""
     for table in ("traces", "calls", *_PARTS) if trace_ids else ():
         connection.execute(f"DELETE FROM {table} WHERE trace_id IN (SELECT unnest(?))", [trace_ids])
 
 
 def _remove_superseded(connection: duckdb.DuckDBPyConnection, traces: str) -> int:
-    """Delete failed traces in whose place come those of later tries; `spool.supersedes` in SQL."""
+    """Delete failed traces that later tries replace; `spool.supersedes` in SQL."""
     final = "(" + ", ".join(f"'{kind}'" for kind in sorted(FINAL_ERRORS)) + ")"
     superseded = connection.execute(
         f"""SELECT old.trace_id FROM traces old JOIN {traces} n USING (trace_id)

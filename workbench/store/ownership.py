@@ -1,8 +1,8 @@
 """Ownership of spools: a folder belongs to the store whose id it carries.
 
-A spool is named after the whole file name, `traces.duckdb.spool`. Before, it was named after the
-name without its last suffix, so that `gpt-4.1` and `gpt-4.5` shared one; such a folder is moved if
-only one store can be meant.
+A spool has the name of its store with a suffix, `traces.duckdb.spool`. Earlier versions dropped the
+last suffix of the store first, so that `gpt-4.1` and `gpt-4.5` shared a spool; such a folder is
+moved if only one store can own it.
 """
 
 import contextlib
@@ -25,8 +25,8 @@ def settle(path: Path, store_id: str) -> None:
     """Make sure that the spool folder beside a store belongs to that store.
 
     A folder in the old place is moved, as is that of a store which was renamed within its folder.
-    What belongs to another store is set aside, and said; where nothing can be written all stays as
-    it is.
+    Files that belong to another store are moved aside, with a warning; in a folder that cannot be
+    written, nothing changes.
 
     Raises:
         StoreError: a collector of another store is still writing there.
@@ -45,7 +45,7 @@ def settle(path: Path, store_id: str) -> None:
 
 
 def is_live(folder: Path) -> bool:
-    """Say whether a collector works in a spool."""
+    """Return whether a collector works in a spool."""
     files = (
         *folder.glob("*-*.jsonl"),
         *folder.glob("claims/*-*.jsonl"),
@@ -81,7 +81,7 @@ def _take_over_old(path: Path, folder: Path) -> None:
 
 
 def _may_own(other: Path, old: Path) -> bool:
-    """Say whether a file is a database whose spool had the same name."""
+    """Return whether a file is a database whose spool had the same name."""
     if other.with_suffix(".spool") != old or not other.is_file():
         return False
     if database.is_open(other):  # closing a file that is open here would let go of its locks

@@ -14,9 +14,9 @@ class Relation(NamedTuple):
     """A relation between rows that must hold.
 
     Attributes:
-        name: what is looked at.
-        query: counts, as `n`, the rows that break it.
-        fatal: whether breaking it means damage, not just something to know.
+        name: what is counted.
+        query: counts, as `n`, the rows that violate it.
+        fatal: whether a violation means damage; otherwise it is for information.
         advice: what to do if there are any.
     """
 
@@ -62,7 +62,7 @@ def _orphans(table: str, key: str, owner: str) -> str:
     )
 
 
-# whose rows a column of ids points at; what a row of theirs lacks when it is gone
+# the table that a column of ids refers to; below, what is missing where that row is missing
 OWNERS = {
     "run_id": "runs",
     "task_id": "tasks",
@@ -212,7 +212,7 @@ RELATIONS: tuple[Relation, ...] = (
 
 
 def damage(connection: duckdb.DuckDBPyConnection) -> dict[str, int]:
-    """Count, by name of the check, the rows that break a relation which only damage breaks."""
+    """Count, by name of the check, the violations of relations that only damage violates."""
     counts = {
         relation.name: int(connection.execute(relation.query).fetchall()[0][0])
         for relation in RELATIONS

@@ -3,7 +3,7 @@
 A log of a session is imported again when it has grown, and a resumed or forked session begins with
 the calls of another. Their calls have ids of their own, so that each stands in `calls` once, for
 the session that began first; `call_copies` says where else it was seen. What is in the store
-follows from the sessions alone, whatever the order in which they came.
+follows from the sessions alone, independent of the order in which they came.
 """
 
 from collections.abc import Iterable, Mapping

@@ -353,8 +353,8 @@ class Store:
     ) -> pl.DataFrame:
         """Count a slice by a column: value, n, and the share of the scored traces that passed.
 
-        One row per value, null among them, the commonest first. All traces weigh alike: it is a
-        look at the store, not an estimate; `analysis.summary` is that.
+        One row per value, null among them, the commonest first. All traces have equal weights: it
+        is a look at the store, not an estimate; `analysis.summary` is that.
         """
         name = _column(column)
         rows = self._rows("trace_facts", where, self._own([column]))

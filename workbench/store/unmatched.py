@@ -29,7 +29,7 @@ _SHOWN = 4
 
 
 def sentences(connection: duckdb.DuckDBPyConnection, where: Slice) -> list[str]:
-    """Say of every value that a slice asks for, and nothing has, which ones are nearest."""
+    """Name the nearest values for every value of a slice that no trace has."""
     return [
         _sentence(connection, column, text)
         for column, regex, text in _wanted(where)

@@ -23,7 +23,7 @@ def _zero(column: str) -> str:
 
 
 def _priced(tokens: str, rate: str) -> str:
-    """Price a bucket; an empty one costs nothing, whether or not its price is known."""
+    """Write the cost of a bucket of tokens; an empty one costs 0, even at an unknown price."""
     return f"coalesce({tokens} * {rate}, CASE WHEN {tokens} = 0 THEN 0 END)"
 
 
@@ -49,7 +49,7 @@ _WRITTEN_AND_THOUGHT = (
     _priced(_THINKING, f"coalesce(p.reasoning_usd_per_mtok, {_TEXT_OUT})"),
 )
 _CACHED_RATE = f"coalesce(p.cache_read_usd_per_mtok, {_TEXT_IN})"
-# text alone, both of whose prices are known: nearly all calls, so it is kept short
+# calls of text alone with both prices known: nearly all calls, so the formula is kept short
 _TEXT_ALONE = f"""{FRESH_INPUT} * {_TEXT_IN} + {_BUCKETS[0]} * {_CACHED_RATE}
     + {_BUCKETS[1]} * coalesce(p.cache_write_5m_usd_per_mtok, {_TEXT_IN})
     + {_BUCKETS[2]} * coalesce(p.cache_write_1h_usd_per_mtok, {_TEXT_IN})
@@ -62,7 +62,7 @@ _TEXT_BROKEN = (
 
 
 def _every_bucket() -> str:
-    """Price calls whatever is in them; `prices.cost` in SQL."""
+    """Write the cost of calls with any kinds of tokens; `prices.cost` in SQL."""
     fresh = FRESH_INPUT
     read = _BUCKETS[0]
     visible = f"c.output_tokens - {_THINKING}"
@@ -229,9 +229,10 @@ FROM trace_facts x
 LEFT JOIN items i USING (item_id)
 LEFT JOIN configurations f USING (configuration_id)"""
 
-# Worked examples are told to the model in its own role: of a call's messages it wrote the last of
-# each kind, after all that others said; what its tools answered comes after, where that is counted
-# to the call that asked. Sources that know no calls record no examples.
+# Worked examples are sent in the role of the assistant. Of the messages of a call, the model wrote
+# the last one of each kind, after all messages of other roles; results of its tools may follow,
+# where the source counts them to the call that requested them. Sources without calls record no
+# examples.
 _AFTER = """m.role = 'assistant' AND m.ordinal > coalesce(
     max(m.ordinal) FILTER (m.role <> 'assistant' AND m.kind <> 'tool_result') OVER call, -1)"""
 _SAID = f"""SELECT m.*, {_AFTER} AS is_after,
@@ -240,9 +241,9 @@ _SAID = f"""SELECT m.*, {_AFTER} AS is_after,
       OVER (PARTITION BY m.trace_id, m.call_id, m.role, m.kind))) AS said
 FROM messages m WINDOW call AS (PARTITION BY m.trace_id, m.call_id)"""
 
-# The messages of a trace ($id), and whether each bears figures of its call: what was thought those
-# of the thinking, what was said the rest, or else the first tool call. An example that was told to
-# the model bears none.
+# The messages of a trace ($id), and whether each one carries figures of its call: the thinking
+# message carries those of the thinking; the answer, or else the first tool call, carries the
+# others. Worked examples carry none.
 MESSAGES = f"""SELECT *, call_id IS NOT NULL AND (said OR coalesce(is_after AND kind = 'tool_call'
     AND ordinal = min(ordinal) FILTER (is_after AND kind = 'tool_call') OVER call
     AND NOT bool_or(said AND kind = 'text') OVER call, false)) AS is_bearer

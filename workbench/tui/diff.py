@@ -118,7 +118,7 @@ class DiffScreen(StatusScreen):
         return text
 
     def on_difference_nothing_there(self) -> None:
-        """Say that there is no further one."""
+        """Report that there is no further difference."""
         self.app.notify("no further difference", timeout=2, markup=False)
 
     def action_swap(self) -> None:

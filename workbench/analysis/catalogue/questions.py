@@ -85,7 +85,7 @@ class Case:
         difference: the distance from the neutral value, or between the groups.
         others: how many more figures, or groups, are open.
         elsewhere: in how many more tasks, or sizes, the leader is open.
-        easier: a group further behind that needs fewer items to be told from the leader.
+        easier: a group further behind that needs fewer items to be distinguished from the leader.
         partial: whether groups without an interval are ahead of the leader.
         repeats: whether `needed` counts repeats of all items rather than further items.
     """

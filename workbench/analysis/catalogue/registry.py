@@ -123,8 +123,8 @@ def load(name: str, *, trust: "Trust" = False, is_typed: bool = False) -> Analys
 
     Args:
         name: as the user named it.
-        trust: who answers for code that is not trusted yet (see `workbench.trust`).
-        is_typed: whether the user named it where he works, so that nobody is asked.
+        trust: asks the user about code that is not trusted yet (see `workbench.trust`).
+        is_typed: whether the user typed the name, so that no question is needed.
 
     Raises:
         ConfigError: it is not trusted, is not there, or its import failed.
@@ -139,7 +139,7 @@ def load(name: str, *, trust: "Trust" = False, is_typed: bool = False) -> Analys
 
 
 def origin(name: str) -> str:
-    """Say where an analysis comes from: "workbench", a distribution, or the code that was named."""
+    """Return the origin of an analysis: "workbench", a distribution, or the code that was named."""
     if name in _module_paths():
         return plugins.SHIPPED
     plugin = plugins.find("analysis", name)
@@ -147,7 +147,7 @@ def origin(name: str) -> str:
 
 
 def problems() -> dict[str, str]:
-    """Say which plug-ins cannot be used, and why, by name and distribution."""
+    """List the plug-ins that cannot be used, and why, by name and distribution."""
     errors: dict[str, str] = {}
     for plugin in plugins.listed("analysis", _module_paths()):
         try:

@@ -53,7 +53,7 @@ def _against(question: Question, case: Case, history: History) -> str:
 
 
 def _between(question: Question, case: Case, history: History) -> str:
-    """Write the sentence of a leader that is not told from the next group."""
+    """Write the sentence of a leader that is not distinguished from the next group."""
     names = _named_figures(question, case.rows)
     among = ", of those with an interval" if case.partial else ""
     others = f" and {case.others:,} more" if case.others else ""

@@ -13,6 +13,11 @@ The number is `sample_size.items_to_settle`: the interval excludes the neutral v
 of 80 % if the true difference is the observed one. It may be smaller: an observed difference is an
 estimate, and the leader was selected for being ahead. Further items are assumed to come in clusters
 like the present ones.
+
+`notes` goes through these steps: `find_question` selects the figure and the rows; `_nearest` (a
+figure against a neutral value) or `_leader` (groups) makes a `Case` of every open comparison and
+keeps the one that needs the fewest items; `_history` measures what an attempt of its groups costs;
+`sentences.write` writes the note.
 """
 
 import dataclasses
@@ -88,41 +93,26 @@ def find_question(declared: Analysis, result: Result) -> Question | None:
     if settles is None or result.options.get(settles.unless):
         return None
     table = result.more.get(settles.table) if settles.table else result.frame
-    name = "" if table is None else deciding_figure(declared, table.columns, result.options)
-    if table is None or not name:
+    if table is None:
+        return None
+    figure = deciding_figure(declared, table.columns, result.options)
+    if not figure:
         return None
     if settles.where is not None and settles.where[0] in table.columns:
         table = table.filter(pl.col(settles.where[0]) == settles.where[1])
     keys = _keys(table, result.by, settles.groups)
-    interval_columns = (name, f"{name}_low", f"{name}_high")
-    used = {
-        *result.by,
-        *keys,
-        *interval_columns,
-        *settles.groups,
-        settles.n,
-        "n",
-        settles.neutral,
-        "task",
-        "is_baseline",
-    }
-    rows = table.filter(pl.col(name).is_finite()).select(c for c in table.columns if c in used)
-    group_columns = tuple(
-        c for c in result.by if c in keys and (c != "task" or len(result.by) == 1)
-    )
-    group_columns = (
-        group_columns
-        or tuple(c for c in settles.groups if c in keys)
-        or tuple(c for c in keys if c != "task")
-    )
+    groups = _group_columns(keys, result.by, settles.groups)
+    used = {figure, f"{figure}_low", f"{figure}_high", *result.by, *keys, *settles.groups}
+    used |= {settles.n, "n", settles.neutral, "task", "is_baseline"}
+    rows = table.filter(pl.col(figure).is_finite()).select(c for c in table.columns if c in used)
     return Question(
         declared,
         result,
         settles,
-        result[name],
+        result[figure],
         rows.to_dicts(),
-        group_columns,
-        tuple(c for c in keys if c not in group_columns),
+        groups,
+        tuple(c for c in keys if c not in groups),
         float(result.options.get("level", 0.95)),
     )
 
@@ -150,7 +140,21 @@ def _keys(table: pl.DataFrame, by: Sequence[str], groups: Sequence[str]) -> list
     return keys
 
 
+def _group_columns(
+    keys: Sequence[str], by: Sequence[str], groups: Sequence[str]
+) -> tuple[str, ...]:
+    """Choose the key columns that name a group; the other keys are strata, each with a leader.
+
+    Groups are named by the columns of `by` without the task (unless it is the only one), else by
+    those that the analysis declares, else by all keys but the task.
+    """
+    of_by = tuple(c for c in by if c in keys and (c != "task" or len(by) == 1))
+    declared = tuple(c for c in groups if c in keys)
+    return of_by or declared or tuple(c for c in keys if c != "task")
+
+
 def _neutral(question: Question) -> float | str | None:
+    """Return the neutral value of a figure, or its column; None if groups are compared."""
     neutral = question.settles.neutral
     if neutral is None:
         return 0.0 if question.column.name in CONTRASTS else None
@@ -176,7 +180,7 @@ def _nearest(question: Question, neutral: float | str) -> Case | None:
 
 
 def _leader(question: Question) -> Case | None:
-    """Find a leader that is not told from the next group, in the task that needs fewest items."""
+    """Find a leader with an open comparison, in the task where that needs the fewest items."""
     strata: dict[tuple[Any, ...], list[Row]] = {}
     for row in question.rows:
         strata.setdefault(tuple(row[c] for c in question.within), []).append(row)
@@ -209,12 +213,11 @@ def _overlap(question: Question, rows: Sequence[Row]) -> Case | None:
 def _pair(question: Question, first: Row, other: Row, sign: float) -> Case | None:
     """Plan the items that separate two groups; None where they are separated."""
     (a, a_low, a_high), (b, b_low, b_high) = question.ends(first), question.ends(other)
+    # the half widths that face each other: the leader's towards the other group, and vice versa
     facing = (a - a_low, b_high - b) if sign > 0 else (a_high - a, b - b_low)
+    facing_width = sample_size.difference_half_width(*facing)
     difference = abs(a - b)
-    if (
-        difference > sample_size.difference_half_width(*facing)
-        or not sample_size.difference_half_width(*facing) > 0
-    ):
+    if difference > facing_width or not facing_width > 0:
         return None
     halves = [
         _half(a_low, a, a_high, below=sign > 0),
@@ -248,6 +251,7 @@ def _half(low: float, value: float, high: float, *, below: bool) -> float:
 
 
 def _needed(question: Question, half: float, difference: float, n: float) -> float:
+    """Return the items that settle a difference, given half the width with n items; may be inf."""
     if not math.isfinite(half):
         return math.inf
     return sample_size.items_to_settle(half, difference, n, question.level)
@@ -301,14 +305,19 @@ def _key(group: cost_history.Group) -> tuple[Any, ...]:
 
 
 def _groups(question: Question, row: Row) -> list[cost_history.Group]:
-    """Return the groups whose further attempts a row needs; all traces where it names none."""
+    """Return the groups that a row needs more attempts of; all traces if it names no group.
+
+    A row of a group needs the baseline of its task, too.
+    """
     by = question.result.by
     values = {c: row[c] for c in by if c in row}
-    if any(c in row for c in by if c != "task") or (by == ("task",) and "task" in row):
-        groups = [cost_history.Group(values)]
-        bases = (
-            r for r in question.rows if r.get("is_baseline") and r.get("task") == row.get("task")
-        )
-        return [*groups, *(cost_history.Group({c: base[c] for c in values}) for base in bases)]
+    names_group = any(c != "task" for c in values) or (by == ("task",) and "task" in row)
+    if names_group:
+        baselines = [
+            {c: base[c] for c in values}
+            for base in question.rows
+            if base.get("is_baseline") and base.get("task") == row.get("task")
+        ]
+        return [cost_history.Group(group) for group in (values, *baselines)]
     cells = [row[c] for c in question.settles.groups if c in row]
     return cost_history.named_groups(cells, values) or [cost_history.Group(values)]

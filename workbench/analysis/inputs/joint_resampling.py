@@ -109,5 +109,5 @@ def _means(totals: Floats, unknown: npt.NDArray[np.bool_]) -> Floats:
 
 
 def batch(names: pl.DataFrame) -> str:
-    """Name the batch of a group: its task, where tasks are told apart."""
+    """Name the batch of a group: its task, where tasks are distinguished."""
     return str(names["task"][0]) if "task" in names.columns else ""

@@ -108,7 +108,7 @@ class Built(NamedTuple):
     """Panels with what was left out in making them.
 
     Attributes:
-        parts: (task, panel) in order; the task is None where tasks are not told apart.
+        parts: (task, panel) in order; the task is None where tasks are not distinguished.
         dropped: how much was left out, by reason in words.
         notes: sentences for the reader.
     """

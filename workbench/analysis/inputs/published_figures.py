@@ -31,7 +31,7 @@ def wide(
     need: Sequence[str],
     also: Sequence[str] = (),
 ) -> Wide:
-    """Spread metrics to columns; several values of one are averaged, and said.
+    """Spread metrics to columns; several values of one are averaged, and a note says so.
 
     Args:
         frame: rows with the `by` columns, metric, value and maybe unit.

@@ -7,7 +7,7 @@ Polars for a frame; only its small result is fetched.
 say nothing about the answer and are left out and counted; `errors_as_wrong` scores failed ones 0
 instead. Where an analysis sets a cost against a score, traces without that cost are left out of
 both, so that the two speak of the same traces. Trials weigh within their item: means are taken per
-item first and then over items, whatever the number of trials.
+item first and then over items, independent of the number of trials.
 """
 
 import dataclasses
@@ -404,7 +404,7 @@ def quantiles(
     *,
     errors_as_wrong: bool = False,
 ) -> pl.DataFrame:
-    """Compute quantiles over a group's traces, all trials weighing alike; one row per group.
+    """Compute quantiles over a group's traces, with equal weights of all trials; one row per group.
 
     Args:
         traces: rows of `trace_facts`.

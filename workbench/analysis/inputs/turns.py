@@ -208,7 +208,7 @@ def _numbered(calls: "nw.LazyFrame[Any]") -> "nw.LazyFrame[Any]":
     """Number every call by its turn."""
     place = "ordinal" if "ordinal" in calls.collect_schema().names() else "call_id"
     calls = calls.with_columns(_turn=nw.col("_is_turn").cum_sum().over("trace_id", order_by=place))
-    # What is said before the first turn belongs to it; a run of failed calls alone has no turn.
+    # Messages before the first turn belong to it; a run of failed calls alone has no turn.
     first = nw.when(nw.col("_turn") < 1).then(nw.lit(1.0)).otherwise(nw.col("_turn"))
     ever = nw.col("_is_turn").sum().over("trace_id")
     return calls.with_columns(_turn=nw.when(ever > 0).then(first).otherwise(nw.lit(0.0)))

@@ -80,7 +80,7 @@ def _non_dominated(cost: Floats, value: Floats) -> Ints:
     """Return the places of the non-dominated totals, cheapest first; of equal totals one."""
     order = np.lexsort((-value, cost))
     best = np.maximum.accumulate(value[order])
-    # A gain within rounding error is none: it would keep the dearer of two equal choices.
+    # A gain within rounding error is none: it would keep the more expensive of two equal choices.
     rises = np.concatenate([[True], value[order][1:] > best[:-1] + 1e-12])
     return np.asarray(order[rises], np.int64)
 
@@ -115,7 +115,7 @@ def within(rate: Floats, cost: Floats, budget: float) -> Ints | None:
         budget: most mean cost.
 
     Returns:
-        (n_items,) places; None where even the cheapest models are too dear.
+        (n_items,) places; None where even the cheapest models are too expensive.
     """
     at = np.arange(len(rate))
 

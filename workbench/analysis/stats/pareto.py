@@ -79,7 +79,7 @@ def hull(cost: Floats, gain: Floats) -> Bools:
 
 
 def _along(cost: Floats, gain: Floats) -> list[int]:
-    """List the frontier from cheap to dear."""
+    """List the frontier from the cheapest to the most expensive."""
     return sorted(np.flatnonzero(non_dominated(cost, gain)), key=lambda j: (cost[j], gain[j], j))
 
 

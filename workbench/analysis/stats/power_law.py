@@ -45,7 +45,7 @@ class Law(NamedTuple):
 
 
 def fit(x: Floats, y: Floats, ceiling: float = np.inf) -> Law:
-    """Fit many curves by least squares, all points alike.
+    """Fit many curves by least squares, with equal weights of all points.
 
     For a given exponent the best a and b are linear (variable projection, Golub & Pereyra 1973), so
     that only the exponent is searched: on a grid, then by ever finer steps.

@@ -22,7 +22,7 @@ def quantiles(
     than clusters. No shape of the distribution is assumed.
 
     Args:
-        values: (n,) known observations, all weighing alike.
+        values: (n,) known observations, with equal weights.
         clusters: (n,) which cluster each belongs to, from 0.
         probabilities: of the quantiles, 0..1.
         level: nominal coverage.

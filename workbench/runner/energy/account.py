@@ -29,11 +29,11 @@ _BELOW = ": the device drew less than its idle power for a part of the run"
 
 
 class Part(NamedTuple):
-    """A part of a call that is told apart.
+    """A part of a call with energy of its own.
 
     Attributes:
         phase: null for a call that cannot be split.
-        rows: (begin, end, rate) in time order: one for a phase, one a step for an engine of ours.
+        rows: (begin, end, rate) in time order: one for a phase, one a step for the local engine.
         machine_s: its share of the time that the device was there for the calls active at once.
     """
 
@@ -198,7 +198,7 @@ class Account:
 
         Args:
             ordinal: the call's.
-            parts: what is told apart; parts of one phase are added up.
+            parts: the parts distinguished; parts of one phase are added up.
             whole: the call's requests from begin to end.
             notes: what is known already.
             stepped: the parts come from an engine's steps.

@@ -2,8 +2,9 @@
 
 A thread reads the devices twenty times a second and does nothing else; energy is apportioned when a
 call is settled. Each interval is settled once, while other calls are still in flight: their phases
-are not known then, so all calls weigh alike per second, prefill too, and later phase splits do not
-change settled shares. The local engine reports its steps; there energy goes by tokens processed.
+are not known then, so all calls have equal weights per second, prefill too, and later phase splits
+do not change settled shares. The local engine reports its steps; there energy goes by tokens
+processed.
 """
 
 import asyncio
@@ -24,7 +25,7 @@ from workbench.runner.energy.windows import Span, Step, Window, collect, spans
 
 HZ = 20.0
 _PATIENCE = 2.0  # × how late a counter may be: how long a call waits for it to pass its end
-_STEP_S = 2.0  # how long it waits for the step of an engine of ours that is under way
+_STEP_S = 2.0  # how long it waits for the step of the local engine that is under way
 _MANY = 4096  # readings that are settled without anybody asking
 _RETRIED = "with {n} tries that failed"
 
@@ -174,7 +175,7 @@ class Watch:
         """Count a request in for the length of the block, and out however it ends.
 
         Args:
-            stepped: an engine of ours will report its steps (see `step`).
+            stepped: the local engine will report its steps (see `step`).
         """
         window = self.begin(self._clock(), stepped=stepped)
         collect(window)

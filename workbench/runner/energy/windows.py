@@ -20,7 +20,7 @@ class Window(msgspec.Struct, eq=False):
 
     Attributes:
         end_s: null while it is under way.
-        stepped: an engine of ours reports its steps, and energy goes by them rather than by time.
+        stepped: the local engine reports its steps, and energy goes by them rather than by time.
     """
 
     begin_s: float
@@ -29,7 +29,7 @@ class Window(msgspec.Struct, eq=False):
 
 
 class Step(Protocol):
-    """One forward pass of an engine of ours, as `local.engine.Step` has it.
+    """One forward pass of the local engine, as `local.engine.Step` has it.
 
     Attributes:
         work: the call's `request_id`, the phase and the tokens processed, of each sequence in it.

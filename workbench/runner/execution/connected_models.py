@@ -142,7 +142,7 @@ class ConnectedModels:
         """Report the calls and engine steps of a model on this machine to its energy meters."""
         caller = self.callers[target.place_id]
         caller.watch = watch
-        if hasattr(caller.provider, "on_step"):  # an engine of ours
+        if hasattr(caller.provider, "on_step"):  # the local engine
             caller.provider.on_step = watch.step
 
     def is_timed(self, target: Target) -> bool:

@@ -17,7 +17,7 @@ class ModelState(msgspec.Struct):
     """The state of a model with a key, updated in place while the collection runs.
 
     Attributes:
-        provider, model: which one; the model as asked.
+        provider, model: which one; the model as requested.
         in_flight: requests in flight.
         limit: how many may be in flight now; `cap` is the plan's upper limit.
         why: reason of the present limit, in words.

@@ -255,7 +255,7 @@ class Spending:
 
 
 def has_code(work: Work) -> bool:
-    """Say whether a plan's configurations depend on code of the user's, which may be edited."""
+    """Return whether a plan's configurations depend on code of the user's, which may be edited."""
     return any(_without_code(c) != c.configuration_id for c, _, _ in work.configurations)
 
 

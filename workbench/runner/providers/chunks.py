@@ -183,7 +183,7 @@ class PartialChatReply(PartialReply):
     def _place(self, piece: ToolDelta, name: str, begun: int) -> int | None:
         """Find the call that a piece goes on with; None where it begins another.
 
-        Calls are told apart by their id, then by where they stand: Ollama and others give every
+        Calls are distinguished by their id, then by where they stand: Ollama and others give every
         call the index 0, or none. A piece with a name begins a call of its own where the call at
         its index came in the same chunk, or has its arguments whole already; without a name it goes
         on with that call.

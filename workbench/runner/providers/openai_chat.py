@@ -25,7 +25,7 @@ class OpenAIChat(HttpProvider):
         return transport.address(self.base + path)
 
     def fields(self, request: Request) -> dict[str, Any]:
-        """Settings go out as asked, except for the names that the service has changed."""
+        """Settings go out as requested, except for the names that the service has changed."""
         body: dict[str, Any] = {"model": request.model}
         if request.prompt is None:
             body["messages"] = [_message(m) for m in request.messages]

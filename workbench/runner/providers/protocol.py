@@ -37,7 +37,7 @@ class Request(msgspec.Struct, frozen=True):
     Attributes:
         messages: the chat; empty for a completion.
         prompt: the text to continue; null for a chat.
-        sampling: temperature, top_p, max_tokens, seed, stop … in OpenAI's names, as asked.
+        sampling: temperature, top_p, max_tokens, seed, stop … in OpenAI's names, as requested.
         tools: what the model may ask for.
     """
 

@@ -30,7 +30,7 @@ class Effort(Parameters):
 
     @property
     def effort(self) -> str:
-        """The effort as asked."""
+        """The effort as requested."""
         return self.level
 
     async def run(self, session: Session, item: TaskItem) -> Outcome:

@@ -28,7 +28,7 @@ def names() -> tuple[str, ...]:
 
 
 def identity(name: str) -> str | None:
-    """Return `module:name` and a hash of the source of a plug-in's tool; None for one of ours."""
+    """Return `module:name` and a hash of the source of a tool; None for a tool that ships."""
     plugin = None if name in _HOMES else plugins.find("tool", name)
     return None if plugin is None else plugin.code().identity
 

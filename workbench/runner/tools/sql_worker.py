@@ -1,7 +1,7 @@
 """The worker of tool `sql`: a process for one query, a `Query` on stdin, an answer on stdout.
 
-It imports nothing of ours. DuckDB's memory limit does not hold for every function (`repeat` is
-one), so the kernel's limit on this process is set as well.
+It imports nothing of this package. DuckDB's memory limit does not hold for every function (`repeat`
+is one), so the kernel's limit on this process is set as well.
 """
 
 import contextlib

@@ -153,13 +153,13 @@ class SliceBar(Widget):
     # -- the count, or what is wrong ---------------------------------------------------------------
 
     def show_count(self, n: int | None, total: int | None) -> None:
-        """Say how many traces the line selects."""
+        """Show how many traces the line selects."""
         arrows = ("↶" if self._back else " ") + ("↷" if self._forth else " ")
         shown = "" if n is None or total is None else f"{count(n)} of {count(total)}"
         self._say(f"{shown}  {arrows}".rstrip(), is_fault=False)
 
     def show_running(self, text: str) -> None:
-        """Say that a query takes its time."""
+        """Show that a query is slow."""
         self._say(text, is_fault=False)
 
     def show_fault(self, fault: SliceError | None) -> None:
@@ -170,7 +170,7 @@ class SliceBar(Widget):
             self._say(" — ".join(t for t in (fault.reason, fault.hint) if t), is_fault=True)
 
     def show_refusal(self, text: str) -> None:
-        """Say why the store cannot answer the line, as where it names what the store lacks."""
+        """Show why the store cannot answer the line, for example an unknown column."""
         self._say(text, is_fault=True)
 
     def _say(self, text: str, *, is_fault: bool) -> None:
@@ -223,7 +223,7 @@ class SliceBar(Widget):
     # -- keys and history --------------------------------------------------------------------------
 
     def on_input_changed(self, message: Input.Changed) -> None:
-        """Tell that the line changed, unless we changed it."""
+        """Post that the line changed, unless this widget changed it."""
         message.stop()
         if message.value != self._expected:
             self._expected = message.value

@@ -205,7 +205,7 @@ def inefficiency(
     Grain: one row per group; `more["patterns"]`: one row per group and pattern; `more["traces"]`:
         one
     row per trace and pattern that it shows, so that they can be opened. Failed traces are left out;
-    all others weigh alike.
+    all others have equal weights.
 
     Confirmatory: the final answer, letter case aside and as whole words, stood in what the model
     wrote up to its first call, and not in the question. A short answer may stand there by chance.

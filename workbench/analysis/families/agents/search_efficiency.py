@@ -159,7 +159,7 @@ def search_efficiency(
     target, cut at line ends, semicolons and commas that a space follows. O is what the model was
     told after its first words: results of tools, and by the text protocol the user's observations.
     An entity counts once, letter case aside and as whole words; whether a search or a visit brought
-    it is not told apart. T is the number of tool calls. Means are of the traces' own rates.
+    it is not distinguished. T is the number of tool calls. Means are of the traces' own rates.
 
     Finding is not answering: the pass rates with everything found and with something missing tell
     search from reasoning. Intervals: rates Wilson's with the effective number of items, else t ·

@@ -24,7 +24,7 @@ from workbench.schema import KEY_NULL, Column, known_columns
 
 _DIFFICULTY = "difficulty"
 _MOST_BINS = 60
-_STEPS = 13  # budgets between the cheapest and the dearest option
+_STEPS = 13  # budgets between the cheapest and the most expensive option
 _NULL_IF_FEW = "fewer than two items, or all alike"
 _NOT = "nothing fits the budget"
 _ROWS = (
@@ -323,7 +323,7 @@ def _named(by: Sequence[str]) -> list[str]:
 def _base(
     frame: "nw.LazyFrame[Any]", by: Sequence[str], options: dict[str, Any]
 ) -> tuple[str, "nw.Expr"]:
-    """Name the group that grades the items, as asked or the cheapest; and tell its traces."""
+    """Name the group that grades the items, as requested or the cheapest; and tell its traces."""
     named = _named(by)
     base_label = options["base"]
     groups = mean_measure(

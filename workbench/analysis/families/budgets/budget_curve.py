@@ -290,8 +290,9 @@ def budget_curve(
     one.
 
     Marginal cost per point: (C_b − C_a) / (100 (A_b − A_a)) against the level before; infinite
-    where b is dearer and no better, null where it is not dearer. Overthinking: the running best
-    below minus A, where positive. Areas: see the columns; they compare only on the same budgets.
+    where b is more expensive and no better, null where it is not more expensive. Overthinking: the
+    running best below minus A, where positive. Areas: see the columns; they compare only on the
+    same budgets.
     Intervals: expanded percentile bootstrap of item clusters, the same resample for all levels of a
     group. A marginal figure's upper end is infinite where the gain may be nothing. Cost, energy and
     tokens of a level are null where one of its traces lacks them, so that they speak of the same

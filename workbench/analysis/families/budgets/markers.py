@@ -153,10 +153,10 @@ def markers(
     """Count markers in what models wrote; per group, the most hedging first.
 
     Grain: one row per group. Failed traces and those without a recorded text are left out; all
-    others weigh alike. Markers are whole words or phrases, letter case aside; a word counts once
-    even where two markers overlap. "let me re" also finds "let me reconsider": a marker that ends
-    in "re" is a beginning. They are English, and a list is no understanding: change it by `hedges`
-    and `turns`.
+    others have equal weights. Markers are whole words or phrases, letter case aside; a word counts
+    once even where two markers overlap. "let me re" also finds "let me reconsider": a marker that
+    ends in "re" is a beginning. They are English, and a list is no understanding: change it by
+    `hedges` and `turns`.
 
     Echo: of the question's runs of `run` words in a row, the share that stands in the text.
     Relative effort: output tokens of a trace over the mean of all traces on its item, whatever the

@@ -165,8 +165,8 @@ def thinking_length(
 ) -> Answer:
     """Describe the thinking tokens of each group's traces, the shortest median first.
 
-    Grain: one row per group. All traces weigh alike, as in any distribution; failed ones and those
-    whose thinking tokens are unknown are left out, unscored ones only of right against wrong.
+    Grain: one row per group. All traces have equal weights, as in any distribution; failed ones and
+    those whose thinking tokens are unknown are left out, unscored ones only of right against wrong.
 
     Cut: stop_reason is max_tokens (or limit_type tokens) and no visible token followed, or, with
     `budget_cuts`, the thinking reached its budget. Of a cut one only a lower bound is known: the
@@ -309,7 +309,7 @@ def _right_and_wrong(
 
 
 def _within(x: Floats, right: Bools, codes: Ints, items: Ints, level: float) -> dict[str, Any]:
-    """Compare right and wrong traces of the same item, items weighing alike."""
+    """Compare right and wrong traces of the same item, with equal weights of items."""
     of = 2 * items + right
     size = int(items.max()) + 1
     n, total = (np.bincount(of, v, 2 * size).reshape(size, 2) for v in (np.ones(len(x)), x))

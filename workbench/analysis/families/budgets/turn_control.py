@@ -223,9 +223,9 @@ def turn_control(
     wherever the decision falls; the rule `extend` gives those bounds. A percentile is rounded down
     to whole turns, 1 at least.
 
-    Intervals: expanded percentile bootstrap of item clusters, items weighing alike for accuracy,
-    runs for cost. They hold for the given limits and leave their choice out; `held_out` shows what
-    that is worth. The curve has Wilson's interval with the effective number of clusters.
+    Intervals: expanded percentile bootstrap of item clusters, with equal weights of items for
+    accuracy, runs for cost. They hold for the given limits and leave their choice out; `held_out`
+    shows what that is worth. The curve has Wilson's interval with the effective number of clusters.
     """
     wanted = _wanted(options["limits"])
     runs_by_group = turns.read(frame, by)
@@ -269,7 +269,7 @@ def _silent(groups: pl.DataFrame) -> list[pl.DataFrame]:
 
 
 def _wanted(text: str) -> list[tuple[bool, float]]:
-    """Read limits: (is a percentile, value), as asked."""
+    """Read limits: (is a percentile, value), as requested."""
     thresholds = []
     for word in (w.strip().lower() for w in text.split(",")):
         if not re.fullmatch(r"p?\d{1,4}(\.\d{1,4})?", word):

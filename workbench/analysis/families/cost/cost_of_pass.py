@@ -394,7 +394,7 @@ def _frontier_interval(
 
 
 def _details(costs: _Costs) -> pl.DataFrame:
-    """Name the cheapest for every item, the dearest item first."""
+    """Name the cheapest for every item, the most expensive item first."""
     v = costs.per_item
     names = costs.panel.labels
     least = v.min(axis=1)

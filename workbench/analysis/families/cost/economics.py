@@ -221,8 +221,8 @@ def economics(
     the group `against` on that item, or what an expert charges; 0 where it failed or nothing was
     paid (SimulCost: there with analytic costs of simulations). Above 1 a group does the work for
     less than the reference would. The mean is over items: group by task and average its rows to
-    weigh tasks alike, as SimulCost does. Judges' calls are no part of any cost. Intervals: expanded
-    percentile bootstrap of item clusters.
+    give tasks equal weights, as SimulCost does. Judges' calls are no part of any cost. Intervals:
+    expanded percentile bootstrap of item clusters.
     """
     source = sample.Source(
         _valued(frame, options), tuple(by), _MEASURES, rng, options, ("human_cost_usd",)

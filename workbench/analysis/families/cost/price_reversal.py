@@ -378,7 +378,8 @@ def _bills(panel: Panel, rng: np.random.Generator, options: dict[str, Any]) -> _
     draws = None
     if panel.n_clusters > 1:
         draws = resampling.resampled_sums(panel.cluster_sums(cost), options["resamples"], rng)
-    # Items weigh alike, so that a price that changed midway counts by the share of its items.
+    # Items have equal weights, so that a price that changed midway counts by the share of its
+    # items.
     return _Bills(
         panel, listed.mean(axis=0).round(9), cost.sum(axis=0), bare, draws, _factors(panel)
     )

@@ -179,8 +179,8 @@ def unified_cost(
     is a lower and cost an upper bound: a model that knows its cap hurries, and one that is stopped
     spends fewer tokens. Runs with caps of their own are configurations, and have rows of their own.
 
-    Given rows of `tool_uses` the tools are told apart; given traces there is only their number, and
-    `tool_usd`. Cost per right answer is over the traces that are scored and priced. Intervals:
+    Given rows of `tool_uses` the tools are distinguished; given traces there is only their number,
+    and `tool_usd`. Cost per right answer is over the traces that are scored and priced. Intervals:
     expanded percentile bootstrap of item clusters.
     """
     prices = _prices(options["prices"])

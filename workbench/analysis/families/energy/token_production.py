@@ -217,9 +217,9 @@ def token_production(
     idle losses, and `power_share` stays 1. The two ceilings meet at ε = P · φ · U_e / (U_c · C).
 
     ε is mean energy over mean output tokens of the traces that have both (prefill is absorbed),
-    whatever the method of the energy; or `joules_per_token`. φ is twice the parameters that a token
-    meets, from the reference rows: attention over long contexts comes on top and is left out; or
-    `flops_per_token`. Where only one ceiling is known it is given, and nothing is said to bind.
+    independent of the method of the energy; or `joules_per_token`. φ is twice the parameters that a
+    token meets, from the reference rows: attention over long contexts comes on top and is left out;
+    or `flops_per_token`. Where only one ceiling is known it is given, and nothing is said to bind.
     Intervals: expanded percentile bootstrap of item clusters, of ε alone; the rest is taken as
     given.
     """

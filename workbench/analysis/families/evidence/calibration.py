@@ -178,7 +178,7 @@ def calibration(
     """Compare a signal with the observed outcomes.
 
     Grain: one row per group, in order of their names; `more["bins"]`: one row per group and bin
-    that is not empty. Only scored traces with a known, finite signal count, all traces alike.
+    that is not empty. Only scored traces with a known, finite signal count, with equal weights.
 
     Estimators: AUC, the chance that a right trace's signal exceeds a wrong one's, ties half (Mann &
     Whitney); 1 where it tells them apart, ½ where it says nothing. Bias is mean signal minus pass

@@ -103,7 +103,8 @@ def explained_variance(
     """Explain outcomes by one factor at a time and by all of them, the strongest factor first.
 
     Grain: one row per factor, which are the columns of `by` and of `factors`; `more["anova"]`: one
-    row per source of variation between the groups of `by`. Only scored traces count, all alike.
+    row per source of variation between the groups of `by`. Only scored traces count, with equal
+    weights.
 
     Explained alone: D² = 1 − D(factor) / D(null), D the deviance of single traces (Bernoulli, not
     grouped) under logit P(right) = a level of the factor, whose fit is the level's share of right

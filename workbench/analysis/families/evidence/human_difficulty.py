@@ -110,7 +110,7 @@ def human_difficulty(
     """Correlate the items' difficulty with how often a group misses them.
 
     Grain: one row per group; `more["parts"]`: one row per group and part of the difficulties. Items
-    weigh alike, trials averaged within them. Difficulty is what the task set says, higher is
+    have equal weights, trials averaged within them. Difficulty is what the task set says, higher is
     harder: a share of people who failed, or grades; where it is only an order, look at ρ. Tasks may
     grade on scales of their own: group by task, or slice one, before believing a correlation over
     several.

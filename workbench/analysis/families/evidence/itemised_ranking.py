@@ -114,7 +114,7 @@ def itemised_ranking(
     by the prior. The authors' part is one common difficulty where there is one author.
 
     Intervals: ± z · SE of the posterior (Laplace), the authors' difficulties taken as known;
-    clusters of items are not told apart, the items being in the model.
+    clusters of items are not distinguished, the items being in the model.
     """
     set_by = _authors(frame, options["author"])
     built = build(

@@ -246,7 +246,7 @@ def power(
 
 
 def _baseline(items: Items, by: Sequence[str], baseline: str | None) -> str | None:
-    """Name what the others are held against: as asked, or the group with the most traces."""
+    """Name the group of comparison: the requested one, or the group with the most traces."""
     keys = [c for c in by if c != "task"] or list(by)
     counts = items.frame.filter(pl.col("n") > 0).group_by(keys).agg(pl.col("n").sum())
     counts = counts.sort("n", *keys, descending=[True] + [False] * len(keys), nulls_last=True)

@@ -166,7 +166,7 @@ def swiss(
 def _played(
     groups: pl.DataFrame, scores: Floats, rng: np.random.Generator, options: dict[str, Any]
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Play with as many leaving as asked, and with fewer; scores are (n_groups, n_rounds)."""
+    """Play with as many leaving as requested, and with fewer; scores are (n_groups, n_rounds)."""
     eliminated = options["eliminate"]
     n = len(groups)
     points, firsts = (

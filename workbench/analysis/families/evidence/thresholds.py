@@ -152,7 +152,7 @@ def thresholds(
     """Find each group's threshold, and try one threshold on all.
 
     Grain: one row per group; `more["totals"]`: one row. Groups may be models, tasks, or anything a
-    threshold is shared over. Only scored traces with a known signal count, all traces alike. A
+    threshold is shared over. Only scored traces with a known signal count, with equal weights. A
     trace is accepted if its signal is at or above the threshold.
 
     Own threshold: the lowest of the group's signals from which at least the share `wanted` of what

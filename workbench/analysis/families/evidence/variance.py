@@ -211,8 +211,8 @@ def variance(
     with two trials or more of p̂ (1 − p̂) n / (n − 1); between τ² = variance of p̂ over all items
     (n − 1) minus σ² times the mean of 1 / n, not below 0; intraclass correlation τ² / (τ² + σ²);
     design effect 1 + (m − 1) times it, with m = Σ n² / Σ n. With a single trial per item the two
-    cannot be told apart: null, not 0. Intervals are mean ± t · SE of the jackknife over clusters of
-    items, cut to where the figure can lie; that of the pass rate is Wilson's with the effective
+    cannot be distinguished: null, not 0. Intervals are mean ± t · SE of the jackknife over clusters
+    of items, cut to where the figure can lie; that of the pass rate is Wilson's with the effective
     number of items.
 
     Repeats are the `trial` numbers (or runs) that cover every item of the group; their standard

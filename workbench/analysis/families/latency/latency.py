@@ -132,10 +132,10 @@ def latency(
     TPOT = (end to end − time to first token) / (output tokens − 1). Of a trace it is only known
     where the trace is one call; otherwise tools and later prompts would count as decoding.
 
-    All traces weigh alike: a percentile is what a user meets. Linear between order statistics;
-    intervals after Woodruff, clustered by item; an end beyond the observations is null. Goodput:
-    the share of those with every time asked for known that met all objectives (Wilson's interval
-    with the effective number of observations). Failed ones are left out, or miss with
+    All traces have equal weights: a percentile is what a user meets. Linear between order
+    statistics; intervals after Woodruff, clustered by item; an end beyond the observations is null.
+    Goodput: the share of those with every time asked for known that met all objectives (Wilson's
+    interval with the effective number of observations). Failed ones are left out, or miss with
     `errors_as_wrong`.
     """
     calls = "call_id" in frame.collect_schema().names()

@@ -217,9 +217,9 @@ def latency_model(
     Grain: one row per group. Time to first token = a I'² + b I' + c; from there to the end = s (n +
     m I + m (s − 1) / 2): I prompt tokens, I' padded to a multiple of `pad_tokens`, s decoding
     steps, the context one token longer at each. Fitted by least squares with no coefficient below
-    0, all calls alike; the first output token is part of the time to first token, so s = O − 1.
-    With `law` the coefficients are another's, of its own padding, and s = O as there: then measured
-    against predicted says how far this machine is from that one.
+    0, with equal weights of all calls; the first output token is part of the time to first token,
+    so s = O − 1. With `law` the coefficients are another's, of its own padding, and s = O as there:
+    then measured against predicted says how far this machine is from that one.
 
     The budget is the largest O whose predicted end is within `deadline_s`. It is of the mean call:
     half of them take longer. Queues, batching and shared machines are in the fit as far as they

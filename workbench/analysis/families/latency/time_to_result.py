@@ -186,7 +186,7 @@ def ratios(time: Floats, rate: Floats) -> Floats:
         rate: share of right attempts; NaN where the group was not tried.
 
     Returns:
-        Infinite where a group was never right; NaN where it was not tried, or nobody was ever
+        Infinite where a group was never right; NaN where it was not tried, or no group was ever
         right.
     """
     tried = ~np.isnan(rate)

@@ -400,7 +400,7 @@ def _judged(
 def _pairs(
     panel: Panel, answers: Callable[[int], Answers | None], options: dict[str, Any]
 ) -> Iterator[tuple[str, Pair]]:
-    """Make the pairs of a task: each group with confidences, and each that is dearer."""
+    """Make the pairs of a task: each group with confidences, and each that is more expensive."""
     rate = panel.outcome()
     cost = panel.measure("cost_usd")
     for small, name in enumerate(panel.labels):
@@ -419,7 +419,7 @@ def _pairs(
 
 
 def _above(rate: Floats, cost: Floats, small: int) -> list[int]:
-    """Choose the most accurate dearer group on common items; any group if costs are unknown."""
+    """Choose the most accurate of the more expensive groups, or of all if costs are unknown."""
     known = ~np.isnan(rate)
     both = known & known[:, [small]]
     dearer, better = (

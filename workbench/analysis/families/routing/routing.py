@@ -238,11 +238,11 @@ def routing(
     model. Both are cross-validated by clusters: no item is routed by what it, or its cluster,
     taught. From more than 2,000 items that many are learned from, drawn at random.
 
-    Mean accuracy: the area between the cheapest and the dearest single model's cost, straight
-    between Pareto points, flat beyond, over the span. APGR and CPT: of the items by the predicted
-    gain of the strong model over the weak one, in tenths of calls as RouteLLM has it; the oracle
-    calls the strong model only where it gains. Intervals: expanded percentile bootstrap of item
-    clusters with the routers as they are; they leave out what other training items would have
+    Mean accuracy: the area between the cheapest and the most expensive single model's cost,
+    straight between Pareto points, flat beyond, over the span. APGR and CPT: of the items by the
+    predicted gain of the strong model over the weak one, in tenths of calls as RouteLLM has it; the
+    oracle calls the strong model only where it gains. Intervals: expanded percentile bootstrap of
+    item clusters with the routers as they are; they leave out what other training items would have
     taught.
     """
     measure = options["cost"]

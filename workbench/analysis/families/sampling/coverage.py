@@ -172,9 +172,9 @@ def coverage(
     Only scored traces count. A curve is of one set of items throughout: those with at least as many
     trials as its largest k, which is what nine in ten items of the group have unless `k` is given.
 
-    Per item, of n trials of which c passed, pass@k = 1 − C(n−c, k) / C(n, k) and pass^k =
-    C(c, k) / C(n, k): unbiased, where 1 − (1 − c/n)^k is too low. Means weigh items alike. pass@k
-    is what k attempts reach with a perfect verifier, pass^k what a user relies on who needs all k;
+    Per item, of n trials of which c passed, pass@k = 1 − C(n−c, k) / C(n, k) and pass^k = C(c, k) /
+    C(n, k): unbiased, where 1 − (1 − c/n)^k is too low. Items have equal weights in means. pass@k
+    is what k attempts reach with a perfect verifier, pass^k what a user who needs all k relies on;
     between them, the envelope gap, lies what chance decides. The cost is k times the mean cost of
     an attempt, over the traces of known cost.
 

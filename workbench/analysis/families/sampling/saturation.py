@@ -445,7 +445,7 @@ def _judge(
 
 
 def _must_gain(curve: _Curve, options: dict[str, Any]) -> float:
-    """ε: as asked, or what one more unit costs over what a right answer is worth."""
+    """ε: as requested, or what one more unit costs over what a right answer is worth."""
     value = options["value_usd"]
     if value is None:
         return float(options["epsilon"])

@@ -202,7 +202,7 @@ def voting(
     Grain: one row per group and k (per task if `by` names it), the group with the best single
     answer first. Only scored traces count. Two answers are the same if their text is, but for space
     around it. A trace without an answer has its place among the k but no vote: it cannot win, and
-    where nobody votes the outcome is wrong.
+    where no answer gets a vote the outcome is wrong.
 
     Estimator: the expectation over all subsets of k of an item's trials, without replacement, and
     over ties broken by lot; exact, not drawn. An answer is as right as its traces are on average,
@@ -216,10 +216,10 @@ def voting(
     where there is time to list them (few items, at most 14 trials), else over drawn ones, which the
     notes tell. Of more than two million scored traces there is none.
 
-    Items of which a right trace has no recorded answer are left out and told; in a group without
-    any answer the vote is null. Intervals: Wilson's with the effective number of items that the
-    clustered standard error implies; of the gain, paired by item, mean ± t · SE. Null with fewer
-    than two items (clusters).
+    Items of which a right trace has no recorded answer are left out and reported; in a group
+    without any answer the vote is null. Intervals: Wilson's with the effective number of items that
+    the clustered standard error implies; of the gain, paired by item, mean ± t · SE. Null with
+    fewer than two items (clusters).
     """
     items = reduce_items(frame, by, ("cost_usd",), errors_as_wrong=options["errors_as_wrong"])
     heavy = weighed(frame, items, options["weight"])

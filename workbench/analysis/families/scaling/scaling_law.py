@@ -217,13 +217,13 @@ def scaling_law(
     With `x2` the law is a − b · x^(−c) − d · z^(−e) of five groups or more; then it is fitted but
     not drawn.
 
-    Estimator: least squares, all points alike, a at most 1, b and d at least 0, exponents between
-    0.01 and 10. Where the exponent runs into an end, no asymptote is in sight and it is null: the
-    curve is as good as a line in log x, or flat. Three points are met exactly. Plateau: the amount
-    from which less than `tolerance` is missing. Learning curve: the law is fitted again to the
-    first points alone; from the first admissible one on (asymptote at most 1: the prediction level)
-    it may stop once the asymptote moves by at most `tolerance`; the levels before are not to be
-    trusted.
+    Estimator: least squares, with equal weights of all points, a at most 1, b and d at least 0,
+    exponents between 0.01 and 10. Where the exponent runs into an end, no asymptote is in sight and
+    it is null: the curve is as good as a line in log x, or flat. Three points are met exactly.
+    Plateau: the amount from which less than `tolerance` is missing. Learning curve: the law is
+    fitted again to the first points alone; from the first admissible one on (asymptote at most 1:
+    the prediction level) it may stop once the asymptote moves by at most `tolerance`; the levels
+    before are not to be trusted.
 
     Intervals: expanded percentile bootstrap of item clusters, the law fitted to each resample. They
     are of these groups' law on more such items; that the law holds beyond the points, no interval

@@ -191,8 +191,8 @@ def compare(
     `difference_low`, `difference_high` and `p_value` are of each comparison alone. With several,
     `p_holm` is adjusted by Holm's method and `joint_difference_low`, `joint_difference_high` by
     Bonferroni's: together the intervals hold all true differences with probability `level`. The
-    verdict speaks of these: "tied" unless p_holm is below 1 − level; "alike" where both are right
-    on every shared item, or on none; "undecided" where the interval leaves out 0 though the test,
+    verdict is about these: "tied" unless p_holm is below 1 − level; "alike" where both are right on
+    every shared item, or on none; "undecided" where the interval leaves out 0 though the test,
     which is exact, does not reject it; "too few" where not even a difference of the same sign in
     every cluster could be significant (p ≥ 2^(1 − clusters) times the number of comparisons).
 

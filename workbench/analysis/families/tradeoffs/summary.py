@@ -197,10 +197,10 @@ def summary(
 ) -> Answer:
     """Summarise every group in one row, best pass rate first (within its task).
 
-    Grain: one row per combination of the `by` columns. Means weigh items alike: trials are averaged
-    within their item first. Unscored traces count in everything but the score; unknown costs and
-    tokens are left out of their means, and null a total unless `partial_totals`. Quantiles are over
-    all traces that count.
+    Grain: one row per combination of the `by` columns. Items have equal weights in means: trials
+    are averaged within their item first. Unscored traces count in everything but the score; unknown
+    costs and tokens are left out of their means, and null a total unless `partial_totals`.
+    Quantiles are over all traces that count.
 
     Intervals: of the pass rate Wilson's, with the effective number of observations that the
         clustered

@@ -193,9 +193,9 @@ def tradeoff(
     traces whose x is known. Given aggregates (columns `metric`, `value`) it is the mean of the
     metric's values, without intervals: any metric in either direction. Intervals: expanded
     percentile bootstrap of item clusters, the same for all groups. A resample in which a curve
-    never gets as good counts as infinitely dear; one in which it is dearer throughout is left out
-    of the gain, whose interval is null where that is more than one in ten. The probabilities count
-    both as no.
+    never gets as good counts as infinitely expensive; one in which it is more expensive throughout
+    is left out of the gain, whose interval is null where that is more than one in ten. The
+    probabilities count both as no.
     """
     if options["x"] == options["y"]:
         raise AnalysisError(f"x and y are both {options['x']}; choose two")
