@@ -103,7 +103,7 @@ def find_question(declared: Analysis, result: Result) -> Question | None:
     keys = _keys(table, result.by, settles.groups)
     groups = _group_columns(keys, result.by, settles.groups)
     used = {figure, f"{figure}_low", f"{figure}_high", *result.by, *keys, *settles.groups}
-    used |= {settles.n, "n", settles.neutral, "task", "is_baseline"}
+    used |= {settles.n, "n", str(settles.neutral), "task", "is_baseline"}
     rows = table.filter(pl.col(figure).is_finite()).select(c for c in table.columns if c in used)
     return Question(
         declared,
