@@ -25,11 +25,18 @@ def log(path: Path) -> Path:
 def test_formats_are_found_by_their_files() -> None:
     """One module per format; tables come last, since they fit most."""
     assert list(sources.sources()) == [
+        "aiperf",
         "batch",
         "claude-code",
+        "codecarbon",
         "codex",
         "evalplus",
+        "guidellm",
         "inspect",
+        "intelligence-per-watt",
+        "ml-energy",
+        "vllm-bench",
+        "zeus",
         "table",
     ]
     for name, source in sources.sources().items():

@@ -24,7 +24,7 @@ import click
 import hypothesis
 from hypothesis import strategies as st
 
-from tests.support import making
+from tests.support import making, serving_files
 from tests.support.runner_stub import DONE, delta, usage
 from workbench import cells, sources, spool
 from workbench.errors import ConfigError, SliceError, WorkbenchError
@@ -718,6 +718,7 @@ _MADE: dict[str, Callable[[], Target]] = {
     "yaml": lambda: Target("yaml", (json.dumps(_TABLE).encode(),), _read_yaml),
     "answer": lambda: Target("answer", _SAID, _read_answer),
     "sessions": lambda: Target("sessions", _sessions(), _read_file("lines.jsonl")),
+    "serving": lambda: Target("serving", serving_files.EXAMPLES, _read_file("benchmark.json")),
 }
 NAMES = tuple(_MADE)
 
