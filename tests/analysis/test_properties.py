@@ -197,7 +197,7 @@ IN_MONEY = {("frontier", "hypervolume"), ("frontier", "reference_x")}
 BY_FACTOR = {
     ("price-reversal", c): pl.col("factor").str.ends_with("price")
     for c in ("cheaper_value", "dearer_value")
-}
+} | {("anomalies", c): pl.col("kind") == "cost" for c in ("group_median", "limit", "value")}
 MONEY = 4.0  # a power of two, so that nothing is rounded otherwise
 
 

@@ -299,7 +299,18 @@ TOOL_USES = Table(
         *_NAMES,
         _ON,
         ITEMS["input"],
-        *(TRACES[c] for c in ("answer", "n_tool_calls", "output_tokens")),
+        *(
+            TRACES[c]
+            for c in (
+                "answer",
+                "n_tool_calls",
+                "output_tokens",
+                "input_tokens",
+                "reasoning_tokens",
+                "n_calls",
+            )
+        ),
+        Column("trace_e2e_s", "float", "s", "Duration of the trace.", "not known", "duration"),
         Column(
             "trace_cost_usd",
             "float",

@@ -360,6 +360,7 @@ told AS (SELECT m.tool_call_id, sum(b.n_bytes)::BIGINT AS n_bytes
 SELECT k.* EXCLUDE (trace_id) REPLACE (coalesce(k.result_bytes, v.n_bytes) AS result_bytes),
   x.trace_id,
   {_OF_TRACE}, {_UNPRICED}, i.input, x.answer, x.n_tool_calls, x.output_tokens,
+  x.input_tokens, x.reasoning_tokens, x.n_calls, x.e2e_s AS trace_e2e_s,
   x.cost_usd AS trace_cost_usd, o.opening_text, d.opening_tokens
 FROM traces x LEFT JOIN tool_calls k
   ON k.trace_id = x.trace_id AND k.error_type IS DISTINCT FROM '{NOT_RUN}'
