@@ -91,7 +91,7 @@ def asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[], str]:
     @contextlib.contextmanager
     def watched(path: Path, cancel: Cancel | None = None) -> Iterator[object]:
         # the profiler writes a file, which a store's own connections may not
-        with reading(path, cancel, reach=database.Reach(all_files=True)) as connection:
+        with reading(path, cancel, permissions=database.Permissions(all_files=True)) as connection:
             connection.execute("PRAGMA enable_profiling = 'json'")
             connection.execute(f"PRAGMA profiling_output = '{profile}'")
             yield connection

@@ -167,6 +167,28 @@ def _settings(connection: duckdb.DuckDBPyConnection) -> list[tuple[str, ...]]:
     ).fetchall()
 
 
+_BARS = """
+import sys
+from pathlib import Path
+from workbench.store import database
+for name in ("reading", "lease"):
+    with getattr(database, name)(Path(sys.argv[1])) as connection:
+        for part in (connection, connection.cursor()):
+            print(*part.execute("SELECT current_setting('enable_progress_bar')").fetchall())
+"""
+
+
+def test_no_query_writes_a_bar_between_rows(tmp_path: Path) -> None:
+    """In `python -c` and the REPL, DuckDB shows one on stdout after two seconds."""
+    path = making.small_store(tmp_path).path
+
+    done = subprocess.run(
+        [sys.executable, "-c", _BARS, str(path)], capture_output=True, text=True, check=True
+    )
+
+    assert done.stdout.split() == ["(False,)"] * 4
+
+
 def test_a_plain_connection_of_this_process_is_no_obstacle(tmp_path: Path) -> None:
     """Who reads the file with DuckDB in the same kernel, first or second, keeps settings of their
     own."""

@@ -50,7 +50,9 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("query", REFUSED.values(), ids=REFUSED)
-def test_a_query_reaches_nothing_but_the_store(store: Store, tmp_path: Path, query: str) -> None:
+def test_a_query_permissionses_nothing_but_the_store(
+    store: Store, tmp_path: Path, query: str
+) -> None:
     """Neither by a statement nor by a function."""
     frame = pl.DataFrame({"x": [1]})
     (secret := tmp_path / "secret.txt").write_text("secret")
@@ -265,7 +267,7 @@ def test_a_file_that_pretends_is_refused_in_words(
     assert store.sql("SELECT count(*) AS n FROM contents WHERE text LIKE '%secret%'")["n"][0] == 0
 
 
-def test_a_view_reaches_no_file_even_where_it_is_read(store: Store, tmp_path: Path) -> None:
+def test_a_view_permissionses_no_file_even_where_it_is_read(store: Store, tmp_path: Path) -> None:
     """Other views of the file are not ours to remove, and can do nothing."""
     (secret := tmp_path / "secret.txt").write_text("secret")
     path = _strange(store, tmp_path, f"CREATE VIEW extra AS FROM read_text('{secret}')")
@@ -274,7 +276,7 @@ def test_a_view_reaches_no_file_even_where_it_is_read(store: Store, tmp_path: Pa
         open_store(path).sql("FROM extra")
 
 
-def test_the_database_to_merge_is_attached_when_files_are_out_of_reach(
+def test_the_database_to_merge_is_attached_when_files_are_out_of_permissions(
     store: Store, tmp_path: Path
 ) -> None:
     """And the store that takes it in can be written then."""
@@ -283,8 +285,11 @@ def test_the_database_to_merge_is_attached_when_files_are_out_of_reach(
     target.merge(store.path)
 
     assert target.count() == store.count()
-    reach = database.Reach(attached=("workbench_merged", store.path))
-    with pytest.raises(QueryError, match="disabled"), database.lease(target.path, reach=reach) as c:
+    permissions = database.Permissions(attached=("workbench_merged", store.path))
+    with (
+        pytest.raises(QueryError, match="disabled"),
+        database.lease(target.path, permissions=permissions) as c,
+    ):
         c.execute("FROM read_text('/etc/hostname')")
 
 

@@ -22,9 +22,9 @@ def _partial(path: Path, layout: int) -> Path:
     return backup.with_name(f"{backup.name}.partial")
 
 
-def reach(path: Path, layout: int) -> database.Reach:
-    """Return what a lease has to reach so that `take` can be called in it."""
-    return database.Reach(files=(_partial(path, layout),))
+def permissions(path: Path, layout: int) -> database.Permissions:
+    """Return the permissions that a lease needs so that `take` can be called in it."""
+    return database.Permissions(files=(_partial(path, layout),))
 
 
 def take(connection: duckdb.DuckDBPyConnection, path: Path, layout: int) -> Path:

@@ -76,6 +76,8 @@ STORAGE = "v1.5.0"
 _CONFINED = ("enable_external_access = false", "python_enable_replacements = false")
 # another instance of this process has the file
 _CONFLICT = (getattr(duckdb, "ResourceInUseException", duckdb.BinderException),)  # before DuckDB 2
+# in a session without a script file DuckDB would write a bar to stdout, between rows of a result
+_SILENT = {"enable_progress_bar": "false"}
 _OFFLINE = {"autoinstall_known_extensions": "false", "autoload_known_extensions": "false"}
 # DuckDB's own limit is four fifths of the memory, and it fills it with the blocks of a large file;
 # what a query gives is held by Polars beside that. At half, blocks are let go earlier; what a query
@@ -86,18 +88,18 @@ _MEMORY = {"memory_limit": "50%"} if int(duckdb.__version__.partition(".")[0]) >
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Reach:
-    """What a connection may touch beside its store.
+class Permissions:
+    """Permissions of a connection: what its SQL can use besides the store.
 
-    What a store or a query says is not trusted: by default no other file, no network and no object
-    of Python can be reached from SQL.
+    Neither stores nor queries are trusted: by default SQL can use no other file, no network and no
+    Python object.
 
     Attributes:
-        folders: whose files may be read and written.
-        files: which may be read and written, with their write-ahead logs.
-        attached: another store to attach for reading, and under which name; "" for none.
-        all_files: whatever this user may; only where the user asked for it.
-        locked: no setting can be changed; for queries that are not our own.
+        folders: folders in which files may be read and written.
+        files: databases that may be read and written, with their write-ahead logs.
+        attached: the name and the path of another store that is attached for reading.
+        all_files: every file that this user may read or write; only at the user's request.
+        locked: no setting can be changed; for queries of others.
     """
 
     folders: tuple[Path, ...] = ()
@@ -107,7 +109,7 @@ class Reach:
     locked: bool = False
 
 
-NOTHING = Reach()
+STORE_ONLY = Permissions()
 
 
 class Cancel:
@@ -359,14 +361,14 @@ def _are_inside(path: Path) -> bool:
 
 @contextlib.contextmanager
 def reading(
-    path: Path, cancel: Cancel | None = None, *, reach: Reach = NOTHING
+    path: Path, cancel: Cancel | None = None, *, permissions: Permissions = STORE_ONLY
 ) -> Iterator[duckdb.DuckDBPyConnection]:
     """Open the file read-only for the length of the block, waiting for a writer to finish.
 
     Args:
         path: the store's file.
         cancel: stops the wait, or the query.
-        reach: what the queries may touch beside the store.
+        permissions: what the queries can use besides the store.
 
     Raises:
         StoreMissing, StoreLocked, StoreVersionError: when opening.
@@ -374,7 +376,9 @@ def reading(
     """
     with _gate(path).read(cancel), contextlib.ExitStack() as stack:
         with _turnstile(path, closing=False, cancel=cancel):
-            connection, shared = _connect(path, read_only=True, cancel=cancel, reach=reach)
+            connection, shared = _connect(
+                path, read_only=True, cancel=cancel, permissions=permissions
+            )
             stack.callback(_close, path, connection, shared=shared)
             stack.enter_context(_inside(path))
         with (cancel or Cancel()).watching(connection), translated(path):
@@ -387,7 +391,7 @@ def lease(
     *,
     store_id: str | None = None,
     create: bool = False,
-    reach: Reach = NOTHING,
+    permissions: Permissions = STORE_ONLY,
 ) -> Iterator[duckdb.DuckDBPyConnection]:
     """Open the file for writing, in one transaction that commits at the end of the block.
 
@@ -395,7 +399,7 @@ def lease(
         path: the file.
         store_id: the store that is meant; None takes any.
         create: make the file where there is none.
-        reach: what may be touched beside the store.
+        permissions: what SQL can use besides the store.
 
     Raises:
         StoreMissing: the file is gone.
@@ -416,7 +420,7 @@ def lease(
     ):
         if not create:
             _must_exist(path)
-        connection, shared = _connect(path, read_only=False, reach=reach)
+        connection, shared = _connect(path, read_only=False, permissions=permissions)
         try:
             with translated(path, writing=True):
                 connection.execute("BEGIN")
@@ -480,7 +484,7 @@ def identity(connection: duckdb.DuckDBPyConnection) -> str | None:
 
 
 def _connect(
-    path: Path, *, read_only: bool, reach: Reach, cancel: Cancel | None = None
+    path: Path, *, read_only: bool, permissions: Permissions, cancel: Cancel | None = None
 ) -> tuple[duckdb.DuckDBPyConnection, bool]:
     if read_only and not path.exists():
         raise StoreMissing(
@@ -491,7 +495,7 @@ def _connect(
     try:
         for pause in _pauses():
             try:
-                return _opened(path, read_only=read_only, reach=reach)
+                return _opened(path, read_only=read_only, permissions=permissions)
             except (duckdb.IOException, *_CONFLICT) as error:
                 holder = _held_by(path, error)
                 unseen = 0 if holder else unseen + 1
@@ -521,20 +525,22 @@ _users: dict[Path, int] = {}  # number of connections that use each
 _opening = threading.Lock()
 
 
-def _opened(path: Path, *, read_only: bool, reach: Reach) -> tuple[duckdb.DuckDBPyConnection, bool]:
+def _opened(
+    path: Path, *, read_only: bool, permissions: Permissions
+) -> tuple[duckdb.DuckDBPyConnection, bool]:
     """Open the file in an instance that has nothing but it; whether the instance is shared.
 
     An instance of its own keeps our settings from other connections of the process, and theirs from
-    ours. Readers of one file that reach for nothing else share one, as its blocks are read once
+    ours. Readers of one file without permissions share one, as its blocks are read once
     then.
     """
-    shared = read_only and reach == NOTHING
+    shared = read_only and permissions == STORE_ONLY
     with _opening:
         if not shared:
-            connection = _instance(path, read_only=read_only, reach=reach)
+            connection = _instance(path, read_only=read_only, permissions=permissions)
         else:
             if path not in _shared:
-                _shared[path] = _instance(path, read_only=True, reach=reach)
+                _shared[path] = _instance(path, read_only=True, permissions=permissions)
             connection = _shared[path].cursor()
             _enter(connection)
             _users[path] = _users.get(path, 0) + 1
@@ -542,22 +548,24 @@ def _opened(path: Path, *, read_only: bool, reach: Reach) -> tuple[duckdb.DuckDB
     return connection, shared
 
 
-def _instance(path: Path, *, read_only: bool, reach: Reach) -> duckdb.DuckDBPyConnection:
+def _instance(
+    path: Path, *, read_only: bool, permissions: Permissions
+) -> duckdb.DuckDBPyConnection:
     connection = duckdb.connect(":memory:", config={"temp_directory": _spill_folder(path)})
     try:
-        for name, value in {**_OFFLINE, **_MEMORY}.items():
+        for name, value in {**_SILENT, **_OFFLINE, **_MEMORY}.items():
             connection.execute(f"SET {name} = $value", {"value": value})
         mode = "READ_ONLY" if read_only else "READ_WRITE"
         if not read_only and not path.exists():
             mode += f", STORAGE_VERSION '{STORAGE}'"
         connection.execute(f"ATTACH {_text(path)} AS {_STORE} (TYPE duckdb, {mode})")
         _enter(connection)
-        if not reach.all_files:
-            _confine(connection, reach)
-        if reach.attached is not None:
-            name, other = reach.attached
+        if not permissions.all_files:
+            _confine(connection, permissions)
+        if permissions.attached is not None:
+            name, other = permissions.attached
             connection.execute(f"ATTACH {_text(other)} AS {name} (TYPE duckdb, READ_ONLY)")
-        if reach.locked:
+        if permissions.locked:
             connection.execute("SET lock_configuration = true")
     except BaseException:
         connection.close()
@@ -571,11 +579,11 @@ def is_open(path: Path) -> bool:
         return path in _open
 
 
-def _confine(connection: duckdb.DuckDBPyConnection, reach: Reach) -> None:
+def _confine(connection: duckdb.DuckDBPyConnection, permissions: Permissions) -> None:
     """Shut a connection in for good: what is turned off here cannot be turned on again."""
-    folders = [str(folder.absolute()) for folder in reach.folders]
+    folders = [str(folder.absolute()) for folder in permissions.folders]
     folders += [re.sub(r"[*?[]", r"[\g<0>]", folder) for folder in folders]  # as a pattern
-    databases = [*reach.files, *([reach.attached[1]] if reach.attached else [])]
+    databases = [*permissions.files, *([permissions.attached[1]] if permissions.attached else [])]
     files = [f"{file}{suffix}" for file in databases for suffix in _BESIDE]
     if folders:
         connection.execute("SET allowed_directories = $folders", {"folders": folders})

@@ -208,7 +208,7 @@ def _write(path: Path, folder: Path, predicate: str, where: str) -> Manifest:
     rows: dict[str, int] = {}
     with (
         private.only_owner(),
-        database.reading(path, reach=database.Reach(folders=(folder,))) as connection,
+        database.reading(path, permissions=database.Permissions(folders=(folder,))) as connection,
     ):
         store_id = database.identity(connection)
         connection.execute(

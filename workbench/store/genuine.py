@@ -1,9 +1,9 @@
 """Check for a genuine store: its tables and views are ours, as a file may come from a stranger.
 
 A view is a query that runs when it is read, and so is a table that is really a view. Neither can
-reach a file (see `database.Reach`), but both can give other figures than the rows do. So the views
-are compared with ours by their text, tables must be base tables, and functions of the file must not
-hide the engine's.
+read a file (see `database.Permissions`), but both can give other figures than the rows do. So the
+views are compared with those of this package by their text, tables must be base tables, and
+functions of the file must not hide the engine's.
 """
 
 import contextlib

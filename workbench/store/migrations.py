@@ -103,7 +103,7 @@ def prepare(path: Path, cancel: database.Cancel | None = None, *, new_id: str | 
         The store's id.
     """
     current = 0
-    reach = database.NOTHING
+    permissions = database.STORE_ONLY
     if path.exists() and not causes.is_empty(path):
         with database.reading(path, cancel) as connection:
             current = version(connection, path)
@@ -120,10 +120,10 @@ def prepare(path: Path, cancel: database.Cancel | None = None, *, new_id: str | 
         if current == schema.VERSION and is_current and store_id is not None:
             return store_id
         if 0 < current < schema.VERSION:
-            reach = backups.reach(path, current)
+            permissions = backups.permissions(path, current)
     else:
         private.make_folder(path.parent)
-    with database.lease(path, create=True, reach=reach) as connection:
+    with database.lease(path, create=True, permissions=permissions) as connection:
         connection.execute(_META)
         store_id = _identify(connection, new_id)
         now = version(connection, path)  # another process may have brought it up meanwhile

@@ -133,4 +133,5 @@ def _opened(store: Path | None) -> Iterator[duckdb.DuckDBPyConnection]:
             yield connection
     else:
         with contextlib.closing(duckdb.connect()) as connection, database.translated():
+            connection.execute("SET enable_progress_bar = false")
             yield connection

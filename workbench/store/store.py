@@ -88,7 +88,7 @@ class Store:
 
     def __init__(self, path: Path, *, allow_files: bool = False) -> None:
         self.path = path.resolve()
-        self._reach = database.Reach(all_files=allow_files, locked=not allow_files)
+        self._permissions = database.Permissions(all_files=allow_files, locked=not allow_files)
         self.spool_dir = spool.folder_of(self.path)
         self._id: str | None = None
         self._fields: tuple[str, dict[str, schema.Column]] = ("", {})  # of a stamp
@@ -118,7 +118,7 @@ class Store:
         self, cancel: Cancel | None = None
     ) -> contextlib.AbstractContextManager[duckdb.DuckDBPyConnection]:
         """Open the file for a query that is not our own."""
-        return database.reading(self.path, cancel, reach=self._reach)
+        return database.reading(self.path, cancel, permissions=self._permissions)
 
     @contextlib.contextmanager
     def relation(

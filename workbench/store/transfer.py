@@ -198,10 +198,10 @@ def merge(
     if not is_folder:
         _check_layout(other)
     other = other.absolute()  # as what may be reached is named
-    reach = database.Reach(
+    permissions = database.Permissions(
         folders=(other,) if is_folder else (), attached=None if is_folder else (_MERGED, other)
     )
-    with database.lease(path, store_id=store_id, reach=reach) as connection:
+    with database.lease(path, store_id=store_id, permissions=permissions) as connection:
         before = relations.damage(connection)
         new = _relations(connection, other, report)
         contradicting = contradictions.find(connection, new)
