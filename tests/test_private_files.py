@@ -79,7 +79,7 @@ def test_exports_and_backups_are_private(tmp_path: Path) -> None:
     store = making.small_store(tmp_path / "made")
     store.export(tmp_path / "x" / "out")
     store.export(str(tmp_path / "x" / "out"))  # in the place of the first
-    with database.lease(store.path, reach=backups.reach(store.path, 1)) as connection:
+    with database.lease(store.path, permissions=backups.permissions(store.path, 1)) as connection:
         backups.take(connection, store.path, 1)
 
     assert (tmp_path / "x" / "out" / "manifest.json").exists()

@@ -230,8 +230,7 @@ def test_a_fault_of_the_program_reaches_every_caller(monkeypatch):
     monkeypatch.setattr(crowd.engine, "_forward", broken)
     many = [crowd.sequence(str(i), [1], 4) for i in range(3)]
 
-    for sequence in many:
-        crowd.engine.submit(sequence)
+    crowd.engine.submit(*many)
     assert all(crowd.ended[k].wait(60) for k in "012")
 
     assert all(isinstance(s.error, IndexError) for s in many)
