@@ -10,7 +10,7 @@ from workbench.decoding import UNDECODABLE
 from workbench.errors import ProviderError, ProviderRejected, ProviderUnavailable
 from workbench.runner.batch.batch_journal import Note
 from workbench.runner.providers import transport
-from workbench.runner.providers.exchange import STATUS_OF_WORDS
+from workbench.runner.providers.received_reply import STATUS_OF_WORDS
 
 
 class BatchState(NamedTuple):

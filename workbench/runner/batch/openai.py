@@ -13,7 +13,7 @@ from workbench.runner.batch.api import BatchState, Result, batch_error, decode, 
 from workbench.runner.batch.batch_journal import Note
 from workbench.runner.batch.wire import Wire
 from workbench.runner.providers import transport
-from workbench.runner.providers.exchange import error_text
+from workbench.runner.providers.received_reply import error_text
 
 _ENDED = frozenset({"completed", "failed", "expired", "cancelled"})
 _REFUSALS = frozenset(

@@ -10,7 +10,8 @@ import msgspec
 from workbench.decoding import UNDECODABLE
 from workbench.errors import ProviderUnavailable
 from workbench.runner.providers import ratelimits, transport
-from workbench.runner.providers.exchange import HttpProvider, error_text
+from workbench.runner.providers.exchange import HttpProvider
+from workbench.runner.providers.received_reply import error_text
 
 T = TypeVar("T")
 _ERROR_BYTES = 65_536
