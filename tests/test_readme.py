@@ -29,8 +29,8 @@ LINES = [
 TYPED = [line.removeprefix("$ ") for line in LINES]
 TYPED += re.findall(r"^\| [^|]*\? \| `([^`]*)` \|$", TEXT, re.MULTILINE)
 COMMANDS = [line for line in TYPED if line.startswith("workbench ")]
-# a terminal, a server, a model or a live run: these are parsed, not run
-PARSED_ONLY = ("tui", "collect --base-url", "collect --endpoint local", "runs pause")
+# a terminal, a server, a program, a model or a live run: these are parsed, not run
+PARSED_ONLY = ("tui", "collect --base-url", "collect --endpoint local", "runs pause", "record")
 
 
 def is_run(command: str) -> bool:

@@ -12,9 +12,10 @@ from workbench.cli import main
 from workbench.cli.app import cli
 from workbench.store import demo_store, open_store
 
-# These need a terminal, a server or a live run: they are parsed, not run.
+# These need a terminal, a server, a program or a live run: they are parsed, not run.
 PARSED_ONLY = (
     ("tui",),
+    ("record",),
     ("runs", "pause"),
     ("runs", "resume"),
     ("runs", "stop"),

@@ -26,6 +26,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "demo": ("demo:demo", "Open the sample traces in the terminal app."),
     "import": ("importing:import_", "Import logs, tables, or another store."),
     "collect": ("collect:collect", "Run tasks against models; skip what is already in the store."),
+    "record": ("record:record", "Run a command and record its calls to models."),
     "analyze": ("analyze:analyze", "Answer a question about the traces."),
     "report": (
         "report:report",

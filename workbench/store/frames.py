@@ -34,17 +34,19 @@ def polars_schema(table: schema.Table) -> dict[str, Any]:
 
 def batches(records: Iterable[r.AnyRecord]) -> Iterator[Frames]:
     """Cut a stream of records into frames, holding one batch at a time."""
-    batch = _Batch()
+    growing: set[str] = set()
+    batch = _Batch(growing)
     for record in records:
         batch.add(record)
         if len(batch.traces) >= BATCH_TRACES or batch.text_bytes >= BATCH_TEXT_BYTES:
             yield batch.frames()
-            batch = _Batch()
+            batch = _Batch(growing)
     yield batch.frames()
 
 
 class _Batch:
-    def __init__(self) -> None:
+    def __init__(self, growing: set[str]) -> None:
+        self.growing = growing  # imported runs that had not ended when their record was written
         self.named: dict[type, dict[Any, r.AnyRecord]] = {}
         self.traces: dict[str, r.Trace] = {}
         self.text_bytes = 0
@@ -52,16 +54,24 @@ class _Batch:
     def add(self, record: r.AnyRecord) -> None:
         if isinstance(record, r.Trace):
             known = self.traces.get(record.trace_id)
-            if known is not None and not spool.supersedes(record, known):
+            if known is not None and not self._replaces(record, known):
                 return  # the same trace again, as when a spool segment is read twice
             self.traces[record.trace_id] = record
             self.text_bytes += sum(len(m.text) for m in record.messages)
         elif not isinstance(record, r.Attempt):
+            if isinstance(record, r.Run) and record.kind == "import" and record.ended_at is None:
+                self.growing.add(record.run_id)
             key = _KEYS[type(record)](record)
             known_named = self.named.setdefault(type(record), {})
             if isinstance(record, r.Configuration) and key in known_named:
                 record = _better_named(record, known_named[key])
             known_named[key] = record
+
+    def _replaces(self, new: r.Trace, old: r.Trace) -> bool:
+        """Whether a trace replaces one of its id; `sessions.remove_grown` is the same in SQL."""
+        if new.run_id not in self.growing:
+            return spool.supersedes(new, old)
+        return (len(new.messages), new.e2e_s or 0.0) > (len(old.messages), old.e2e_s or 0.0)
 
     def frames(self) -> Frames:
         traces = list(self.traces.values())

@@ -1,6 +1,5 @@
 """The registry of providers: makes the one that a plan's endpoint names."""
 
-from collections.abc import Callable
 from typing import Any
 
 from workbench.errors import ConfigError
@@ -11,7 +10,7 @@ from workbench.runner.providers.openai_chat import OpenAIChat
 from workbench.runner.providers.openai_responses import OpenAIResponses
 from workbench.runner.providers.services import quirks_of
 
-KINDS: dict[str, Callable[..., HttpProvider]] = {
+KINDS: dict[str, type[HttpProvider]] = {
     "chat": OpenAIChat,
     "completions": OpenAIChat,
     "responses": OpenAIResponses,

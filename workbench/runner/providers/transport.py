@@ -135,7 +135,9 @@ def make_client(
         raise ConfigError(f"there is no transport {kind!r}; there are aiohttp and httpx")
     import httpx_aiohttp
 
-    transport = httpx_aiohttp.AiohttpTransport(limits=limits, proxy=_proxy(base_url))
+    url = proxy_of(base_url)
+    proxy = None if url is None else httpx.Proxy(url)
+    transport = httpx_aiohttp.AiohttpTransport(limits=limits, proxy=proxy)
     transport.client = lambda: _session(transport.ssl_context, concurrency, keep=keep)
     return httpx.AsyncClient(headers=dict(headers), timeout=timeout, transport=transport)
 
@@ -152,11 +154,11 @@ def _session(tls: ssl.SSLContext, concurrency: int, *, keep: bool) -> aiohttp.Cl
     )
 
 
-def _proxy(base_url: str) -> httpx.Proxy | None:
-    """Find the proxy of the environment once, instead of once a request."""
+def proxy_of(base_url: str) -> str | None:
+    """Find the environment's proxy for an address; ask once, not with every request."""
     url = httpx.URL(base_url)
     proxy = urllib.request.getproxies().get(url.scheme)
-    return None if not proxy or urllib.request.proxy_bypass(url.host) else httpx.Proxy(proxy)
+    return None if urllib.request.proxy_bypass(url.host) else proxy or None
 
 
 def redact(text: str, secret: str | None) -> str:
