@@ -78,6 +78,7 @@ def _no_home(_homes: Iterator[Path], monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv(name, str(home))
     for name in ("WORKBENCH_STORE", "OPENAI_API_KEY", "NO_COLOR"):
         monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("WORKBENCH_INSPECT", "off")  # an evaluation in a test needs no store
 
 
 @pytest.fixture(scope="session")

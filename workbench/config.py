@@ -41,6 +41,7 @@ SETTINGS: dict[str, Setting] = {
         Setting("store", Path, None, "The DuckDB file; by default in the user's data folder."),
         Setting("format", str, "table", "How results are printed.", ("table", "json", "csv", "md")),
         Setting("theme", str, "", "Theme of the terminal app; empty for its own."),
+        Setting("inspect", str, "on", "Whether `inspect eval` writes to the store.", ("on", "off")),
         Setting("provider", str, "", "Provider to collect from, where none is typed."),
         Setting("base_url", str, "", "Address of the provider's API, where none is typed."),
         Setting("api_key_env", str, "", "Environment variable that holds the provider's key."),
@@ -64,6 +65,7 @@ class Config:
     store: Path
     format: str
     theme: str
+    inspect: str
     provider: str
     base_url: str
     api_key_env: str

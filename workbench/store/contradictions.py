@@ -210,7 +210,8 @@ def _common(connection: duckdb.DuckDBPyConnection, traces: str | None, new: Rela
         WHERE o.run_id = n.run_id AND NOT ({unequal})
         AND (o.is_replaced IS TRUE OR n.is_replaced IS TRUE OR NOT (
           {_gives_way("o", "n", final)} OR {_gives_way("n", "o", final)}
-          OR (o.run_id IN (FROM growing)
+          OR o.run_id IN (SELECT run_id FROM growing WHERE ended_once)
+          OR (o.run_id IN (SELECT run_id FROM growing)
             AND coalesce(o.n_messages <> n.n_messages OR o.e2e_s <> n.e2e_s, false))))"""
     )
 

@@ -71,6 +71,9 @@ class _Batch:
         """Whether a trace replaces one of its id; `sessions.remove_grown` is the same in SQL."""
         if new.run_id not in self.growing:
             return spool.supersedes(new, old)
+        run = self.named.get(r.Run, {}).get(new.run_id)
+        if isinstance(run, r.Run) and run.ended_at is not None:
+            return len(new.messages) >= len(old.messages)
         return (len(new.messages), new.e2e_s or 0.0) > (len(old.messages), old.e2e_s or 0.0)
 
     def frames(self) -> Frames:

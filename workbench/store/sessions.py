@@ -20,18 +20,30 @@ _MOVED = ("trace_id", "run_id", "configuration_id", "task_id", "item_id")
 
 
 def note_growing(connection: duckdb.DuckDBPyConnection, new: Mapping[str, str]) -> None:
-    """Put the imported runs that one side or the other saw before they ended into `growing`."""
-    sides = ("runs", *([new["runs"]] if "runs" in new else ()))
-    growing = " UNION ".join(
-        f"SELECT run_id FROM {runs} WHERE kind = 'import' AND ended_at IS NULL" for runs in sides
+    """Put the imported runs that one side or the other saw before they ended into `growing`.
+
+    Its columns say whether the new side alone saw the end, and whether one side alone did.
+    """
+    offered = new.get("runs")
+    ended = "SELECT NULL AS run_id, NULL AS ended_at, NULL AS kind WHERE false"
+    connection.execute(
+        f"""CREATE OR REPLACE TEMP TABLE growing AS
+        SELECT run_id, o.run_id IS NOT NULL AND n.ended_at IS NOT NULL AS ends,
+          (o.ended_at IS NULL) <> (n.ended_at IS NULL) AS ended_once
+        FROM runs o FULL JOIN ({f"FROM {offered}" if offered else ended}) n USING (run_id)
+        WHERE coalesce(o.kind, n.kind) = 'import'
+        AND ((o.run_id IS NOT NULL AND o.ended_at IS NULL)
+          OR (n.run_id IS NOT NULL AND n.ended_at IS NULL))"""
     )
-    connection.execute(f"CREATE OR REPLACE TEMP TABLE growing AS {growing}")
 
 
 def remove_grown(
     connection: duckdb.DuckDBPyConnection, traces: str, parts: Iterable[str], notes: list[str]
 ) -> int:
     """Delete imported traces that a new import extends: more messages, or the same and a later end.
+
+    A run that has ended since replaces all traces that come: what a score means may be known at the
+    end only.
 
     Args:
         connection: inside a lease, with the runs that may grow in `growing`.
@@ -44,10 +56,11 @@ def remove_grown(
     """
     grown = connection.execute(
         f"""SELECT trace_id FROM traces old JOIN {traces} n USING (trace_id)
-        WHERE old.run_id IN (FROM growing)
-        AND old.is_replaced IS NOT TRUE AND n.is_replaced IS NOT TRUE
+        JOIN growing g ON g.run_id = old.run_id
+        WHERE old.is_replaced IS NOT TRUE AND n.is_replaced IS NOT TRUE
         AND (n.n_messages > old.n_messages
-          OR (n.n_messages = old.n_messages AND n.e2e_s > old.e2e_s))"""
+          OR (n.n_messages = old.n_messages AND n.e2e_s > old.e2e_s)
+          OR (g.ends AND n.n_messages = old.n_messages))"""
     ).fetchall()
     ids = [row[0] for row in grown]
     for table in ("traces", "calls", *parts) if ids else ():

@@ -29,6 +29,11 @@ class Scales:
             if number is not None and not 0 <= number <= 1:
                 self._own_scales.add(scorer)
 
+    @property
+    def n_own(self) -> int:
+        """How many scorers have a scale of their own, as far as the samples have told."""
+        return len(self._own_scales)
+
     def has_own_scale(self, scorer: str) -> bool:
         """Return whether a scorer has a scale of its own."""
         return scorer in self._own_scales
