@@ -1,12 +1,16 @@
-"""`workbench export`: a view as a file, or the whole store as a folder."""
+"""`workbench export`: a view as a file, or the whole store as a folder or a bundle."""
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from workbench import formats, schema
 from workbench.cli.examples import examples
 from workbench.cli.options import (
+    PASSPHRASE_VARIABLE,
+    ask_passphrase,
     open_store,
     output_options,
     print_message,
@@ -16,13 +20,22 @@ from workbench.cli.options import (
 )
 from workbench.slice import Slice
 
+if TYPE_CHECKING:
+    import polars as pl
+
+    from workbench.store import Store
+
 ALL = "all"
+_BATCH_ROWS = 50_000
+_BUNDLES = (".zip", ".age")
 
 
 @click.command(
     epilog=examples(
         "workbench export trace_facts -o traces.parquet",
+        "workbench export calls -o calls.jsonl --where task:arithmetic",
         "workbench export all --folder exported --where task:arithmetic",
+        "workbench export all -o slice.zip --where task:arithmetic",
     ),
 )
 @click.argument("view", type=click.Choice([ALL, *schema.RELATIONS]), metavar="VIEW")
@@ -39,6 +52,12 @@ ALL = "all"
     is_flag=True,
     help="With --folder: replace an export of another store or slice that is there.",
 )
+@click.option(
+    "--encrypt",
+    is_flag=True,
+    help="With VIEW all and -o FILE.zip.age: encrypt the file with a passphrase, which you are"
+    f" asked for, or which stands in {PASSPHRASE_VARIABLE}.",
+)
 def export(
     *,
     view: str,
@@ -48,24 +67,68 @@ def export(
     output: Path | None,
     folder: Path | None,
     overwrite: bool,
+    encrypt: bool,
 ) -> None:
     """Write a view, or the whole store, to files.
 
-    VIEW is a table or view (run workbench schema to list them), or all. With all you get a folder
-    of every table in the slice, which workbench import reads back.
-    """
-    from workbench.cli.output import Document, check_output, emit
+    VIEW is a table or view (run workbench schema to list them), or all. With all you get every
+    table in the slice, as a folder (--folder) or as one file (-o NAME.zip, or NAME.zip.age
+    encrypted), which workbench import reads back.
 
-    if (view == ALL) != (folder is not None):
-        raise click.UsageError("VIEW all needs --folder, and --folder needs VIEW all")
-    check_output(output)
+    A view is written row by row to .parquet, .csv and .jsonl, however many rows there are; .json
+    and .md are put together in memory.
+    """
+    from workbench.cli.output import STREAMED, SUFFIXES, check_output
+
+    suffix = "" if output is None else output.suffix.lower()
+    if view == ALL and (folder is None) == (suffix not in _BUNDLES):
+        raise click.UsageError("VIEW all needs --folder FOLDER, or -o NAME.zip or NAME.zip.age")
+    if view != ALL and (folder is not None or overwrite or encrypt):
+        raise click.UsageError("--folder, --overwrite and --encrypt need VIEW all")
+    if encrypt != (suffix == ".age"):
+        raise click.UsageError("--encrypt and -o NAME.zip.age need each other")
+    check_output(output, _BUNDLES if view == ALL else tuple(dict.fromkeys(SUFFIXES + STREAMED)))
     store = open_store(store_path)
     print_unmatched(store, where)
     if folder is not None:
         for table, n in store.export(folder, where, overwrite=overwrite).items():
             print_message(f"{table}: {formats.counted(n, 'row')}")
         print_message(f"wrote {folder}; to read it back, run: workbench import {folder}")
-        return
+    elif view == ALL and output is not None:
+        passphrase = ask_passphrase(new=True) if encrypt else None
+        rows = store.export_bundle(output, where, passphrase=passphrase)
+        traces = formats.counted(rows["traces"], "trace")
+        print_message(f"wrote {output}: {traces}; to read it back, run: workbench import {output}")
+    elif output is not None and suffix in STREAMED:
+        _stream(store, view, where, output)
+    else:
+        _emit(store, view, where, format_, output)
+
+
+def _stream(store: "Store", view: str, where: Slice, output: Path) -> None:
+    """Write a view in batches, so that it need not fit in memory."""
+    from workbench.cli.output import write_batches
+
+    n_rows = write_batches(_batches(store, view, where), output)
+    print_message(f"wrote {output}: {formats.counted(n_rows, 'row')}")
+
+
+def _batches(store: "Store", view: str, where: Slice) -> "Iterator[pl.DataFrame]":
+    import polars as pl
+    import pyarrow as pa
+
+    with store.facts(where, view) as frame:
+        reader = frame.to_native().to_arrow_reader(_BATCH_ROWS)
+        yield pl.DataFrame(pa.Table.from_batches([], reader.schema))  # its columns
+        for batch in reader:
+            yield pl.DataFrame(pa.Table.from_batches([batch]))
+
+
+def _emit(
+    store: "Store", view: str, where: Slice, format_: str | None, output: Path | None
+) -> None:
+    from workbench.cli.output import Document, emit
+
     with store.facts(where, view) as frame:
         rows = frame.collect("polars").to_native()
     document = Document.of_frame(view, rows, store=str(store.path), where=str(where))

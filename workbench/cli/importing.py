@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING
 import click
 
 from workbench.cli.examples import examples
-from workbench.cli.options import open_store, output_options, print_message, settings, store_option
+from workbench.cli.options import (
+    ask_passphrase,
+    open_store,
+    output_options,
+    print_message,
+    settings,
+    store_option,
+)
 
 if TYPE_CHECKING:
     from workbench.cli.import_report import ImportOutcome
@@ -126,8 +133,8 @@ def import_(
 
     You can import files and folders of: Inspect logs (.eval, .json), sessions of Claude Code and
     Codex, batch results, EvalPlus results, tables (CSV, JSON, JSONL, YAML, Parquet) with a mapping,
-    stores (.duckdb), their spools, and folders that workbench export wrote. Importing a file twice
-    changes nothing. If a file fails, none of it is stored; the other files are imported.
+    stores (.duckdb), their spools, and folders and bundles that workbench export wrote. Importing a
+    file twice changes nothing. If a file fails, none of it is stored; the others are imported.
 
     The status of a file is ok (everything was imported and agrees with the totals that the file
     states), partial (samples or rows are missing, or its version is not known), differs (its rows
@@ -185,10 +192,11 @@ def _import(
     from workbench.errors import WorkbenchError
     from workbench.sources.heads import is_sqlite
     from workbench.spool import is_spool
+    from workbench.store.bundles import is_bundle
     from workbench.store.exports import is_export
 
     has_suffix = path.suffix.lower() in STORE_SUFFIXES and not is_sqlite(path)
-    is_store = has_suffix or is_export(path) or is_spool(path)
+    is_store = has_suffix or is_export(path) or is_spool(path) or is_bundle(path)
     if source is None and is_store:
         yield _merge(store, path, as_tables=as_tables, prefer=prefer)
         return
@@ -249,11 +257,14 @@ def _merge(
 ) -> "ImportOutcome":
     from workbench.cli.import_report import ImportOutcome
     from workbench.errors import WorkbenchError
+    from workbench.store.bundles import is_encrypted
 
     if store is None:
         return ImportOutcome(path, failed=f"{path}: --dry-run reads files only, not stores")
+    passphrase = ask_passphrase() if is_encrypted(path) else None
     try:
-        return ImportOutcome(path, ingest=store.merge(path, as_tables=as_tables, prefer=prefer))
+        merged = store.merge(path, as_tables=as_tables, prefer=prefer, passphrase=passphrase)
+        return ImportOutcome(path, ingest=merged)
     except WorkbenchError as error:
         return ImportOutcome(path, failed=str(error))
 

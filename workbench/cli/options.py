@@ -1,6 +1,7 @@
 """Options that commands share, and helpers to open a store and print to stderr."""
 
 import datetime as dt
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from workbench.slice import Slice
     from workbench.store import Store
 
+PASSPHRASE_VARIABLE = "WORKBENCH_PASSPHRASE"  # noqa: S105  # a name, no passphrase
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -147,6 +149,14 @@ def open_store(
     return store.open_store(
         settings(store=path).store, create=create, take_in=take_in, allow_files=allow_files
     )
+
+
+def ask_passphrase(*, new: bool = False) -> str:
+    """Return the passphrase of the environment, or ask for it; one that is new is asked twice."""
+    if known := os.environ.get(PASSPHRASE_VARIABLE):
+        return known
+    text: str = click.prompt("Passphrase", hide_input=True, confirmation_prompt=new, err=True)
+    return text
 
 
 def print_message(text: str) -> None:

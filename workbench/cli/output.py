@@ -12,7 +12,7 @@ import os
 import re
 import shutil
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -118,7 +118,7 @@ def json_text(document: Document) -> str:
     return escaped.encode("utf-8", "backslashreplace").decode() + "\n"
 
 
-def _csv(frame: pl.DataFrame) -> str:
+def _csv(frame: pl.DataFrame, *, has_header: bool = True) -> str:
     nested = [
         name for name, dtype in frame.schema.items() if dtype.is_nested() or dtype == pl.Binary
     ]
@@ -128,7 +128,8 @@ def _csv(frame: pl.DataFrame) -> str:
             for v in frame[name].to_list()
         ]
         frame = frame.with_columns(pl.Series(name, values, pl.String))
-    return (_without_formulas(frame) if is_excel_safe() else frame).write_csv()
+    frame = _without_formulas(frame) if is_excel_safe() else frame
+    return frame.write_csv(include_header=has_header)
 
 
 def _without_formulas(frame: pl.DataFrame) -> pl.DataFrame:
@@ -224,6 +225,55 @@ def write_file(document: Document, output: Path) -> None:
                 text += ["", f"## {name}", ""] if name else []
                 text += markdown(frame, document.columns)
             path.write_text("\n".join(text) + "\n", encoding="utf-8")
+
+
+STREAMED = (".parquet", ".csv", ".jsonl")
+
+
+def write_batches(batches: Iterable[pl.DataFrame], output: Path) -> int:
+    """Write frames of equal columns to one Parquet, CSV or JSONL file, atomically.
+
+    Args:
+        batches: at least one, which may be without rows; one of them is in memory at a time.
+        output: the file; its suffix is one of `STREAMED`.
+
+    Returns:
+        How many rows were written.
+    """
+    n_rows = 0
+    suffix = output.suffix.lower()
+    with replacing(output) as path, contextlib.ExitStack() as stack:
+        parquet = None
+        file = None if suffix == ".parquet" else stack.enter_context(path.open("wb"))
+        for place, batch in enumerate(batches):
+            if file is None:
+                if parquet is None:
+                    parquet = stack.enter_context(_parquet(path, batch))
+                parquet.write_table(batch.to_arrow())
+            elif suffix == ".csv":
+                file.write(_csv(batch, has_header=place == 0).encode())
+            else:
+                _json_times(batch).write_ndjson(file)
+            n_rows += batch.height
+    return n_rows
+
+
+def _parquet(path: Path, batch: pl.DataFrame) -> Any:
+    import pyarrow.parquet as pq
+
+    return pq.ParquetWriter(path, batch.to_arrow().schema, compression="zstd")
+
+
+def _json_times(frame: pl.DataFrame) -> pl.DataFrame:
+    """Write times as `datetime.isoformat` does: microseconds only where there are any."""
+    seconds = "%Y-%m-%dT%H:%M:%S"
+    times = (pl.col(name) for name, kind in frame.schema.items() if isinstance(kind, pl.Datetime))
+    return frame.with_columns(
+        pl.when(time.dt.microsecond() == 0)
+        .then(time.dt.strftime(seconds))
+        .otherwise(time.dt.strftime(f"{seconds}%.6f"))
+        for time in times
+    )
 
 
 @contextlib.contextmanager

@@ -19,6 +19,7 @@ from workbench.slice.joining import identifier, joined
 from workbench.slice.names import entry, is_entry
 from workbench.store import (
     aliases,
+    bundles,
     database,
     entries,
     exports,
@@ -506,9 +507,14 @@ class Store:
         return transfer.ingest_spool(self.path, self.spool_dir, self._id)
 
     def merge(
-        self, other: Path, *, as_tables: bool = False, prefer: Prefer | None = None
+        self,
+        other: Path,
+        *,
+        as_tables: bool = False,
+        prefer: Prefer | None = None,
+        passphrase: str | None = None,
     ) -> IngestReport:
-        """Write the rows that the store lacks from another store, an export's folder or a spool.
+        """Write the rows that the store lacks from another store, an export, a bundle or a spool.
 
         Args:
             other: what to read.
@@ -516,12 +522,20 @@ class Store:
                 export.
             prefer: "mine" or "theirs": which is right where they say different things of one trace,
                 configuration, item or price; None takes nothing then, and lists them.
+            passphrase: of an encrypted bundle.
 
         Raises:
             ImportFormatError: the folder has no manifest, lacks a part, is made of two exports, or
                 contradicts the store.
         """
-        return transfer.merge(self.path, other, self._id, as_tables=as_tables, prefer=prefer)
+        return transfer.merge(
+            self.path,
+            other,
+            self._id,
+            as_tables=as_tables,
+            prefer=prefer,
+            passphrase=passphrase,
+        )
 
     def export(
         self, folder: str | Path, where: Where = "", *, overwrite: bool = False
@@ -538,6 +552,25 @@ class Store:
         self._own(entries.columns_in(slice_))
         return exports.export(
             self.path, Path(folder), slice_.sql(), where=str(slice_), overwrite=overwrite
+        )
+
+    def export_bundle(
+        self, file: str | Path, where: Where = "", *, passphrase: str | None = None
+    ) -> dict[str, int]:
+        """Write a slice as one zip file, which `merge` reads; returns rows by table.
+
+        Args:
+            file: what to write; one that is there is replaced.
+            where: the slice.
+            passphrase: encrypts the file, in the format of age.
+
+        Raises:
+            StoreError: it cannot be written.
+        """
+        slice_ = Slice.of(where, now=dt.datetime.now(dt.UTC))
+        self._own(entries.columns_in(slice_))
+        return bundles.write(
+            self.path, Path(file), slice_.sql(), where=str(slice_), passphrase=passphrase
         )
 
     def add_prices(self, rows: Iterable[Price]) -> tuple[int, int]:

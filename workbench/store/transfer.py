@@ -13,6 +13,7 @@ from workbench.errors import ImportFormatError, StoreError, StoreVersionError
 from workbench.records import Attempt, Run, Trace, json_text
 from workbench.store import (
     attempts,
+    bundles,
     configurations,
     contradictions,
     database,
@@ -172,8 +173,9 @@ def merge(
     *,
     as_tables: bool = False,
     prefer: contradictions.Prefer | None = None,
+    passphrase: str | None = None,
 ) -> IngestReport:
-    """Write what the store lacks of another store, of an exported folder, or of a spool.
+    """Write what the store lacks of another store, an exported folder, a bundle, or a spool.
 
     Args:
         path: the store.
@@ -183,10 +185,14 @@ def merge(
             has one.
         prefer: which side is right where both know a thing and say it differently; None takes
             nothing then.
+        passphrase: of an encrypted bundle.
 
     Raises:
         ImportFormatError: it is not whole, or contradicts the store; nothing was written.
     """
+    if bundles.is_bundle(other):
+        with bundles.unpacked(other, path.parent, passphrase) as folder:
+            return merge(path, folder, store_id, as_tables=as_tables, prefer=prefer)
     if other.exists() and path.exists() and other.samefile(path):
         raise ImportFormatError(f"{other} is the store itself; name another store to merge with it")
     report = IngestReport()
