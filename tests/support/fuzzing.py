@@ -282,7 +282,61 @@ flag = "flag"
 [totals]
 cost = { column = "^cost", of = "billed_cost_usd", how = "sum", tolerance = 0.005 }
 """
+_NESTED_MAPPING = b"""
+rows = "groups.{group}[].records[]"
+keep = "last"
+unpivot = "{who}_points"
+[tokens]
+column = "flag"
+map = { True = ["input excludes cached"] }
+default = ["output excludes thinking"]
+[match]
+files = ["{name_part}.json", "*.json"]
+[where]
+level = { min = 1, max = 9 }
+verdict = { not = ["bad", "@null"] }
+flag = [true, false]
+[join.other]
+file = "{stem}.json"
+on = { index = "@group" }
+rows = "groups.{group}[0]"
+[constants]
+task = "t"
+[columns]
+item = { join = ["index", "@group"], separator = ":" }
+model = "@who"
+trace = "index"
+trial = { column = ["none", "level"], default = 0 }
+started_at = { column = "latency_ms", unit = "ms" }
+ended_at = { column = "level", unit = "s" }
+score = { column = "{who}_points", unit = "percent" }
+answer = "raw.a[0]"
+target = { column = "other.records", optional = true }
+[scores]
+again = { column = "{who}_points", unit = "percent" }
+[item_metadata]
+group = "@group"
+level = "^level"
+[tool_calls]
+rows = "tools[]"
+tool = "name"
+arguments = "args"
+e2e_s = { column = "ms", unit = "ms" }
+"""
 _TABLE = {
+    "groups": {
+        "g": [
+            {
+                "level": 2,
+                "records": [
+                    {"index": i, "latency_ms": 5000, "a_points": 50, "b_points": 0, "level": 9}
+                    | {"flag": True, "verdict": "ok", "raw": '{"a": ["x"]}'}
+                    | {"tools": [{"name": "sh", "args": {"c": 1}, "ms": 5}]}
+                    for i in range(2)
+                ],
+            }
+        ]
+    },
     "model_name": "m",
     "cost": 3,
     "records": [
@@ -707,7 +761,7 @@ _MADE: dict[str, Callable[[], Target]] = {
     "records": lambda: Target("records", _spool_lines(), _read_records),
     "journal": lambda: Target("journal", _kept_lines(), _read_journal),
     "manifest": lambda: Target("manifest", _manifests(), _read_manifest),
-    "mapping": lambda: Target("mapping", (_MAPPING,), _read_mapping, TOML_VALUES),
+    "mapping": lambda: Target("mapping", (_MAPPING, _NESTED_MAPPING), _read_mapping, TOML_VALUES),
     "plan": lambda: Target("plan", (_PLAN,), _read_plan, TOML_VALUES),
     "sheets": lambda: Target("sheets", (_SHEET,), _read_sheets, TOML_VALUES),
     "filter": lambda: Target("filter", _FILTERS, _read_filter),

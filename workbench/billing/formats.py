@@ -60,7 +60,7 @@ def _rows(path: Path, report: FileReport) -> Iterator[tuple[str, dict[str, Any]]
         head = file.read(4)
     if head == b"PK\x03\x04":
         raise ImportFormatError(f"{path} is a ZIP archive; unpack it and name the CSV files in it")
-    for place, row in open_table(path, _rows_path(path), report).rows:
+    for place, row, *_ in open_table(path, _rows_path(path), report).rows:
         for inner, part in _flatten(row):
             yield f"{place}{inner}", part
 

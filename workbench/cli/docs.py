@@ -1,4 +1,4 @@
-"""`workbench docs`: pages of the analyses as Markdown, each with an example that was run."""
+"""`workbench docs`: pages of the analyses and of mappings as Markdown, with examples."""
 
 import contextlib
 import functools
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from workbench.store import Store
 
 _STORE = "by-hand.duckdb"
+_MAPPING = "mapping"  # name of the page on the mapping language
 _MAX_ROWS = 4  # of an example; the table is transposed, so a row is a column of the page
 _BY_HAND = (
     "The sample traces cannot show this. The example runs on rows that are **made by hand, not"
@@ -33,6 +34,7 @@ _BY_HAND = (
     epilog=examples(
         "workbench docs frontier",
         "workbench docs frontier coverage -o pages",
+        "workbench docs mapping",
     ),
 )
 @click.argument("names", nargs=-1, metavar="[NAME…]")
@@ -48,9 +50,15 @@ _BY_HAND = (
 def docs(names: tuple[str, ...], folder: Path | None, store_path: str | None) -> None:
     """Write the pages of analyses: question, definition, options, columns, an example.
 
-    Without a NAME you get all pages. The examples run on the sample traces, or on rows made by hand
+    The page "mapping" explains how a table of your own is imported. Without a NAME you get the
+    pages of all analyses. The examples run on the sample traces, or on rows made by hand
     if the samples cannot show the analysis; with --store they run on your store.
     """
+    if names == (_MAPPING,) and folder is None:
+        from workbench.sources.tables import mapping
+
+        click.echo(mapping.page().rstrip())
+        return
     wanted = _wanted(names)
     with _examples(store_path) as stores:
         if folder is None:

@@ -73,7 +73,8 @@ def _show_formats(ctx: click.Context, _: click.Parameter, value: bool) -> None:
     is_eager=True,
     expose_value=False,
     callback=_show_mapping_help,
-    help="Print how you write a mapping, with every key, and the names of the shipped ones.",
+    help="Print every key of a mapping, and the names of the shipped ones; workbench docs mapping"
+    " explains them.",
 )
 @click.option(
     "--source",

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from workbench import schema
 from workbench.sources.report import FileReport
-from workbench.sources.tables.table_rows import Row
+from workbench.sources.tables.paths import Row
 
 _CACHED = ("cache_read_tokens", "cache_write_5m_tokens", "cache_write_1h_tokens")
 _AMOUNTS = frozenset({"s", "USD", "J", "tokens", "count", "USD/Mtok", "USD/h"})

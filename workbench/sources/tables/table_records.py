@@ -1,10 +1,10 @@
 """Conversion of the rows of a table to records, with a mapping."""
 
+import dataclasses
 import difflib
 import functools
 from collections.abc import Iterator
 from collections.abc import Mapping as Dict
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -14,31 +14,52 @@ from workbench.cells import POINT, integral
 from workbench.errors import ImportFormatError
 from workbench.records import (
     AnyRecord,
-    Call,
     Configuration,
-    EnergyReading,
     Item,
-    Message,
     Price,
     Result,
     Score,
     Task,
-    Trace,
     json_text,
 )
 from workbench.sources.report import FileReport, Total
 from workbench.sources.tables.column_evidence import ColumnEvidence
-from workbench.sources.tables.mapping import NULL, Column, Mapping, fields
+from workbench.sources.tables.columns import NULL, TOOL_FIELDS, Column, Mapping, fields
+from workbench.sources.tables.paths import (
+    EACH,
+    MISSING,
+    NOTHING,
+    Found,
+    Row,
+    Unfolding,
+    Values,
+    shown,
+    steps,
+)
+from workbench.sources.tables.row_stream import RowStream
 from workbench.sources.tables.table_counts import (
     clear_contradictions,
     clear_negative,
     make_inclusive,
 )
-from workbench.sources.tables.table_rows import Row, Table, open_table
+from workbench.sources.tables.table_rows import Table
+from workbench.sources.tables.trace_groups import SCORER as _SCORER
+from workbench.sources.tables.trace_groups import (
+    Group,
+    Part,
+    ToolUse,
+)
+from workbench.sources.tables.trace_groups import (
+    number_text as _number_text,
+)
+from workbench.sources.tables.trace_groups import (
+    pick as _pick,
+)
+from workbench.sources.tables.trace_groups import (
+    scores_of as _scores,
+)
 from workbench.sources.tables.units import PLAIN_FORMAT, UNITS, CellFormat, convert, equals, is_null
 
-_MISSING = object()
-_SCORER = "reported"  # scorer of rows whose mapping has none
 _ROUNDING = 1e-9  # a rounded mean of scores may be this far outside of its scale
 _NAMES = (
     "task",
@@ -53,13 +74,14 @@ _NAMES = (
 )
 _MAX_LISTED = 20  # names of columns in one note
 _FLOAT = schema.Column("number", "float")
+_SHARE = schema.Column("score", "float", "0..1")
+_OF_THE_FILE = frozenset({"@stem", "@name", "@folder", "@row", "@repeat"})
+_TOOLS = schema.TABLES["tool_calls"]
+_TOOL_COLUMNS = {
+    name: schema.Column(name, kind, _TOOLS[name].unit if name in _TOOLS.names else "")
+    for name, kind in TOOL_FIELDS.items()
+}
 _MOMENT = schema.Column("time", "time")
-_MESSAGES = (
-    ("system_prompt", "system", "text"),
-    ("prompt", "user", "text"),
-    ("thinking", "assistant", "thinking"),
-    ("output", "assistant", "text"),
-)
 
 
 def _names(record: type[msgspec.Struct], *without: str) -> tuple[str, ...]:
@@ -68,22 +90,19 @@ def _names(record: type[msgspec.Struct], *without: str) -> tuple[str, ...]:
 
 _ITEM = _names(Item)
 _CONFIGURATION = _names(Configuration)
-_TRACE = _names(Trace, "score", "passed")
-_CALL = _names(Call)
 
 
 class RowReader:
     """Reader of a table's rows; it also sums up the fields of which the file states a total."""
 
-    def __init__(self, path: Path, table: Table, mapping: Mapping, run_id: str) -> None:
+    def __init__(self, stream: RowStream, table: Table, run_id: str) -> None:
         """Bind the mapping to one file; constants are converted once."""
-        self.path = path
-        self.mapping = mapping
+        self.stream = stream
+        self.path = stream.path
+        self.mapping = mapping = stream.mapping
         self.run_id = run_id
         self.header = table.header
         self.is_text = table.is_text
-        self.file: Row = {"@stem": path.stem, "@name": path.name, "@folder": path.parent.name}
-        self.file |= {"@row": 0, "@repeat": 0}
         self.read_paths: set[str] = set()
         self.columns_seen: set[str] = set(table.columns or ())
         self.constants = {
@@ -100,38 +119,73 @@ class RowReader:
         self._counts_repeats = trial is not None and trial.path == "@repeat"
         self._trials: set[tuple[str, str, int]] = set()
         self._repeats: dict[tuple[str, str, str | None], int] = {}
+        self._rows_read = 0
+        self._last: Found = Found("", {}, table.header)
+        self._groups: dict[str, Group] = {}
+        self._held: dict[tuple[str, str, int], tuple[str, list[Any]]] = {}
 
     # -- cells ---------------------------------------------------------------------------------
 
-    def cell(self, row: Row, column: Column, field: schema.Column, place: str) -> Any:
+    def cell(self, row: Found, column: Column, field: schema.Column) -> Any:
         """Read one cell and those to add to it, as the given field; None if all are unknown.
 
         Raises:
             ImportFormatError: a cell has the wrong type, or is outside of the column's scale.
         """
-        value = self._cell(row, column, field, place)
+        value = self._cell(row, column, field)
         for more in column.plus:
-            added = self._cell(row, more, field, place)
+            added = self._cell(row, more, field)
             value = added if value is None else value + (added or 0)
+        if value is None and column.default is not None:
+            return self._converted(column.default, Column(column.path), field, row.place)
         return value
 
-    def _cell(self, row: Row, column: Column, field: schema.Column, place: str) -> Any:
+    def _cell(self, row: Found, column: Column, field: schema.Column) -> Any:
         """Read one cell in the field's type and unit; None if it is unknown."""
-        raw = self._raw(row, column.path)
-        if raw is _MISSING:
-            return None
-        self.read_paths.add(column.path)
-        mapped = _mapped(raw, column, field.type)
+        path, _, mapped = self._known(row, column, field.type)
         if mapped is None:
             return None
+        if path != column.path:
+            column = dataclasses.replace(column, path=path)
+        return self._converted(mapped, column, field, row.place)
+
+    def _converted(self, cell: Any, column: Column, field: schema.Column, place: str) -> Any:
         try:
-            value = convert(
-                mapped, field.type, field.unit, self._cell_format(mapped, column, field)
-            )
+            value = convert(cell, field.type, field.unit, self._cell_format(cell, column, field))
             return _check_range(value, column, field)
         except ImportFormatError as error:
             text = f"{self.path}, {place}, column {column.path!r}: {error}"
             raise ImportFormatError(text) from error
+
+    def _known(self, row: Found, column: Column, kind: str) -> tuple[str, Any, Any]:
+        """Return the first known cell of a column: its path, the cell, and what `map` makes of it.
+
+        The last two are None if all are unknown.
+        """
+        if column.join:
+            return column.path, *self._joined(row, column, kind)
+        for path in column.paths:
+            raw = self.stream.raw(row, path)
+            if raw is MISSING:
+                continue
+            self.read_paths.add(path)
+            mapped = _mapped(raw, column, kind)
+            if mapped is not None:
+                return path, raw, mapped
+        return column.path, None, None
+
+    def _joined(self, row: Found, column: Column, kind: str) -> tuple[Any, Any]:
+        """Join the texts of a column; None if one is unknown."""
+        parts: list[str] = []
+        for path in column.join:
+            raw = self.stream.raw(row, path)
+            if raw is not MISSING:
+                self.read_paths.add(path)
+            if raw is MISSING or is_null(raw, "text"):
+                return None, None
+            parts.append(str(convert(raw, "text")))
+        text = column.separator.join(parts)
+        return text, _mapped(text, column, kind)
 
     def _cell_format(self, cell: object, column: Column, field: schema.Column) -> CellFormat:
         if field.type in {"text", "json", "bool"}:
@@ -144,28 +198,18 @@ class RowReader:
         unit = column.unit if column.unit in UNITS else ""
         return CellFormat(unit, column.offset, mark or POINT, column.form)
 
-    def _raw(self, row: Row, path: str) -> Any:
-        if path in self.file:
-            return self.file[path]
-        source, name = (self.header, path[1:]) if path.startswith("^") else (row, path)
-        if name in source:
-            return source[name]
-        value: Any = source
-        for step in name.split("."):
-            if not isinstance(value, dict) or step not in value:
-                return _MISSING
-            value = value[step]
-        return value
-
     def _open(self) -> Table:
         """Open the file again, to survey all of its rows."""
-        report = FileReport(self.path, skip_bad_rows=True)
-        return open_table(self.path, self.mapping.rows, report, delimiter=self.mapping.delimiter)
+        return self.stream.open(FileReport(self.path, skip_bad_rows=True))
+
+    def _again(self) -> Iterator[Found]:
+        """Read the rows of the file again."""
+        return self.stream.rows(self._open(), FileReport(self.path, skip_bad_rows=True))
 
     def _texts(self, paths: frozenset[str]) -> Iterator[dict[str, str]]:
         """Yield the text cells of some columns, row by row, by reading the file again."""
-        for _, row in self._open().rows:
-            raw_cells = {path: self._raw(row, path) for path in paths}
+        for row in self._again():
+            raw_cells = {path: self.stream.raw(row, path) for path in paths}
             yield {path: cell for path, cell in raw_cells.items() if isinstance(cell, str)}
 
     @functools.cached_property
@@ -174,40 +218,44 @@ class RowReader:
         last: dict[tuple[str, ...], int] = {}
         repeated: set[tuple[str, ...]] = set()
         if "request_id" in self.mapping.columns:
-            for number, (_, row) in enumerate(self._open().rows, 1):
+            for number, row in enumerate(self._again(), 1):
                 if (key := self._request(row)) is not None:
                     repeated |= {key} & last.keys()
                     last[key] = number
         return {key: last[key] for key in repeated}
 
-    def _request(self, row: Row) -> tuple[str, ...] | None:
+    def _request(self, row: Found) -> tuple[str, ...] | None:
         """Return the key of a row's request, with item, model and trial; None without an id."""
         paths = {
             name: column.path
             for name, column in self.mapping.columns.items()
-            if name in {"request_id", "item", "model", "trial"} and column.path not in self.file
+            if name in {"request_id", "item", "model", "trial", "trace"}
+            and column.path not in {"@row", "@repeat"}
         }
-        cells_ = {name: self._raw(row, path) for name, path in paths.items()}
-        if is_null(cells_.get("request_id"), "text") or cells_["request_id"] is _MISSING:
+        cells_ = {name: self.stream.raw(row, path) for name, path in paths.items()}
+        if is_null(cells_.get("request_id"), "text") or cells_["request_id"] is MISSING:
             return None
         return tuple(str(cell) for cell in cells_.values())
 
-    def _is_superseded(self, row: Row) -> bool:
+    def _is_superseded(self, row: Found) -> bool:
         """Whether a later row has the same request."""
         if not self._last_of:
             return False
         key = self._request(row)
-        return key is not None and self._last_of.get(key, 0) > self.file["@row"]
+        return key is not None and self._last_of.get(key, 0) > self._rows_read
 
-    def values(self, row: Row, place: str) -> dict[str, Any]:
+    def values(self, row: Found) -> dict[str, Any]:
         """Read all fields of the mapping."""
-        self.file["@row"] += 1
+        self._rows_read += 1
+        self._last = row
         values = dict(self.constants)
         for name, column, field in self._fields:
-            values[name] = self.cell(row, column, field, place)
+            values[name] = self.cell(row, column, field)
         item = self.mapping.columns.get("item")
         if item is not None and isinstance(values["item"], str):
             values["item"] = self._typed_key(values["item"], item)
+        if values.get("e2e_s") is None and values.get("ended_at") and values.get("started_at"):
+            values["e2e_s"] = (values["ended_at"] - values["started_at"]).total_seconds()
         for name in _NAMES if self.is_text else ():
             if isinstance(values.get(name), str):
                 values[name] = values[name].strip()
@@ -226,50 +274,51 @@ class RowReader:
             if isinstance(value, (int, float)):
                 self.sums[name] = self.sums.get(name, 0) + value
 
-    def group(self, row: Row, columns: Dict[str, Column], place: str) -> str | None:
+    def group(self, row: Found, columns: Dict[str, Column]) -> str | None:
         """Read named columns into one JSON text without unknown ones; None if all are unknown."""
         values: dict[str, Any] = {}
         for name, column in columns.items():
             if column.unit or column.form:
                 field = _MOMENT if column.form else _FLOAT
-                value = self.cell(row, column, field, place)
+                value = self.cell(row, column, field)
                 values[name] = value.isoformat() if column.form and value is not None else value
                 continue
-            raw = self._raw(row, column.path)
-            if raw is not _MISSING:
-                self.read_paths.add(column.path)
-                values[name] = self._typed(raw, _mapped(raw, column, "text"), column)
+            path, raw, mapped = self._known(row, column, "text")
+            typed = self._typed(path, raw, mapped, column)
+            values[name] = column.default if typed is None else typed
         known = {name: value for name, value in values.items() if value is not None}
         return json_text(known) if known else None
 
-    def _typed(self, raw: object, mapped: Any, column: Column) -> Any:
+    def _typed(self, path: str, raw: object, mapped: Any, column: Column) -> Any:
         """Convert a text to the type of its column; mapped and typed cells have a type already."""
-        has_type = mapped is not raw or column.path in self.file
-        if has_type or not self.is_text or not isinstance(mapped, str):
+        if mapped is not raw or not isinstance(mapped, str) or column.join:
             return mapped
-        return self.evidence.survey(column.path).typed(mapped)
+        if self.stream.is_property(path):
+            return mapped if path in _OF_THE_FILE else _typed_alone(mapped)
+        return self.evidence.survey(path).typed(mapped) if self.is_text else mapped
 
     # -- records -------------------------------------------------------------------------------
 
-    def price(self, row: Row, place: str, report: FileReport) -> Price:
+    def price(self, row: Found, report: FileReport) -> Price:
         """Build the price of one row of a price sheet."""
+        self._last = row
         values: Row = {n: v for n, v in self.constants.items() if n in Price.__struct_fields__}
         for name, column in self.mapping.prices.items():
-            values[name] = self.cell(row, column, schema.PRICES[name], place)
-        self._require(values, ("model",), place)
-        clear_negative(values, {c.name: c for c in schema.PRICES.columns}, place, report)
+            values[name] = self.cell(row, column, schema.PRICES[name])
+        self._require(values, ("model",), row.place)
+        clear_negative(values, {c.name: c for c in schema.PRICES.columns}, row.place, report)
         values.setdefault("sheet", self.mapping.name)
         return Price(**_pick(values, tuple(values)))
 
-    def results(self, row: Row, place: str, report: FileReport) -> list[AnyRecord]:
+    def results(self, row: Found, report: FileReport) -> list[AnyRecord]:
         """Build a row's aggregates: task and configuration if new, then a result per metric."""
-        values = self.values(row, place)
-        self._require(values, ("task", "model"), place)
+        values = self.values(row)
+        self._require(values, ("task", "model"), row.place)
         task = self._task(values)
-        configuration = self._configuration(row, values, place)
-        metadata = self.group(row, self.mapping.metadata, place)
+        configuration = self._configuration(row, values)
+        metadata = self.group(row, self.mapping.metadata)
         values_by_metric = {
-            metric: self.cell(row, column, _metric_field(metric, column), place)
+            metric: self.cell(row, column, _metric_field(metric, column))
             for metric, column in self.mapping.results.items()
         }
         self._add_up(values)
@@ -297,69 +346,168 @@ class RowReader:
         ]
         return [*self._unseen(task, configuration), *results]
 
-    def trace(self, row: Row, place: str, report: FileReport) -> list[AnyRecord]:
-        """Build a row's attempt: task, item and configuration if new, then the trace."""
-        values = self.values(row, place)
-        self._require(values, ("task", "item", "model"), place)
+    def trace(self, row: Found, report: FileReport) -> list[AnyRecord]:
+        """Build a row's attempt: task, item and configuration if new, then the trace.
+
+        No record is returned for a row that `grouped` will put into a trace.
+        """
+        values = self.values(row)
+        if "trace" in self.mapping.columns:
+            self._require(values, ("trace",), row.place)
+        if self.mapping.tool_rows is None and (tool := self._tool(row)) is not None:
+            group = self._groups.setdefault(values["trace"], Group(values["trace"]))
+            group.parts.append(Part(row.place, values | {"started_at": tool.started_at}, (tool,)))
+            return []
+        self._require(values, ("task", "item", "model"), row.place)
+        part = self._part(row, values, report)
         task = self._task(values)
-        configuration = self._configuration(row, values, place)
-        metadata = self.group(row, self.mapping.metadata, place)
-        scores = (*_scores(values), *self._metrics(row, values, place))
+        configuration = self._configuration(row, values)
+        item_metadata = self.group(row, self.mapping.item_metadata)
+        item = Item(task_id=task.task_id, **_pick(values, _ITEM), metadata=item_metadata)
         self._add_up(values)
         if self._is_superseded(row):
-            what = f"{place}: request {values['request_id']!r} continues in a later row"
+            what = f"{row.place}: request {values['request_id']!r} continues in a later row"
             report.duplicates.add(f"{what}; the last one is imported")
             return []
-        item = Item(task_id=task.task_id, **_pick(values, _ITEM))
+        if "trace" in self.mapping.columns:
+            self._correct(row, values, report)
+            group = self._groups.setdefault(values["trace"], Group(values["trace"]))
+            group.add(part, task, item, configuration, report)
+            return []
         trial = values.get("trial") or 0
-        while (key := (configuration.configuration_id, item.item_id, trial)) in self._trials:
-            if not self._counts_repeats:
-                what = f"{place}: item {item.item!r}, trial {trial} occurs twice"
-                report.duplicates.add(f"{what}; the first one is imported")
-                return []
+        key = (configuration.configuration_id, item.item_id, trial)
+        while self._counts_repeats and key in self._trials:
             trial += 1
+            key = (configuration.configuration_id, item.item_id, trial)
+        if key in self._trials and self.mapping.keep == "first":
+            what = f"{row.place}: item {item.item!r}, trial {trial} occurs twice"
+            report.duplicates.add(f"{what}; the first one is imported")
+            return []
+        self._correct(row, values, report)
         self._trials.add(key)
-        make_inclusive(values, self.mapping.tokens, place, report)
-        clear_contradictions(values, fields(), place, report)
-        report.rows_out += 1
-        first = scores[0] if scores and scores[0].metric is None else None
-        trace = Trace(
-            run_id=self.run_id,
-            configuration_id=configuration.configuration_id,
-            task_id=task.task_id,
-            item_id=item.item_id,
-            **(_pick(values, _TRACE) | {"trial": trial}),
-            score=first.score if first else None,
-            passed=first.passed if first else None,
-            metadata=metadata,
-            calls=(_call(values),),
-            messages=_messages(values),
-            scores=scores,
-            energy=_energy(values),
-        )
-        return [*self._unseen(task, item, configuration), trace]
+        values["trial"] = trial
+        group = Group("", [part], task, item, configuration)
+        records = [task, item, configuration, group.trace(self.run_id)]
+        return self._taken(key, row.place, records, report)
+
+    def _correct(self, row: Found, values: Row, report: FileReport) -> None:
+        """Make token counts inclusive, and what contradicts itself unknown."""
+        make_inclusive(values, self._conventions(row), row.place, report)
+        clear_contradictions(values, fields(), row.place, report)
+
+    def _taken(
+        self, key: tuple[str, str, int], place: str, records: list[Any], report: FileReport
+    ) -> list[Any]:
+        """Return a trace's records, or hold them if a later row may replace them."""
+        if self.mapping.keep == "first":
+            report.rows_out += 1
+            return [*self._unseen(*records[:-1]), records[-1]]
+        if key in self._held:
+            what = f"{self._held[key][0]}: item {records[1].item!r}, trial {key[2]} occurs again"
+            report.duplicates.add(f"{what}; the last one is imported")
+        self._held[key] = (place, records)
+        return []
+
+    def grouped(self, report: FileReport) -> Iterator[AnyRecord]:
+        """Yield the traces of several rows, and those that a later row could have replaced."""
+        for _, records in self._held.values():
+            report.rows_out += 1
+            yield from (*self._unseen(*records[:-1]), records[-1])
+        for group in self._groups.values():
+            if not group.records:
+                report.bad_row(
+                    f"{self.path}, {group.parts[0].place}: trace {group.name!r} has tool calls, but"
+                    " no row of a call",
+                    read=0,
+                )
+                continue
+            report.rows_out += len(group.parts)
+            yield from (*self._unseen(*group.records), group.trace(self.run_id))
+        if self._groups:
+            report.notes["traces, of several rows each where they have the same id"] += len(
+                self._groups
+            )
+
+    def _part(self, row: Found, values: Row, report: FileReport) -> Part:
+        scores = (*_scores(values), *self._further(row, values), *self._metrics(row, values))
+        tools = () if self.mapping.tool_rows is None else tuple(self._tools_within(row, report))
+        metadata = self.group(row, self.mapping.metadata)
+        return Part(row.place, values, tools, scores, metadata, is_call=True)
+
+    def _further(self, row: Found, values: Row) -> Iterator[Score]:
+        """Read the scores of [scores]."""
+        for name, column in self.mapping.scores.items():
+            if name == (values.get("scorer") or _SCORER):
+                raise ImportFormatError(
+                    f"{self.path}, {row.place}: [scores] {name} has the name of the scorer; give it"
+                    " another name"
+                )
+            value = self.cell(row, column, _SHARE)
+            if value is not None:
+                passed = value >= 1
+                yield Score(scorer=name, score=value, passed=passed, value=_number_text(value))
+
+    def _conventions(self, row: Found) -> tuple[str, ...]:
+        """Return the token conventions of a row."""
+        column = self.mapping.tokens_column
+        if column is None:
+            return self.mapping.tokens
+        _, raw, mapped = self._known(row, column, "text")
+        if raw is None:
+            return self.mapping.tokens
+        if isinstance(mapped, tuple):
+            return mapped
+        return self.mapping.tokens
+
+    # -- tool calls ----------------------------------------------------------------------------
+
+    def _tool(self, row: Found) -> ToolUse | None:
+        """Read the tool call of a row; None if it has no tool."""
+        values = {
+            name: self.cell(row, column, _TOOL_COLUMNS[name])
+            for name, column in self.mapping.tool_calls.items()
+        }
+        return ToolUse(row.place, **values) if values.get("tool") else None
+
+    def _tools_within(self, row: Found, report: FileReport) -> Iterator[ToolUse]:
+        """Read the tool calls that are lists or objects within a row."""
+        steps_to = self.mapping.tool_rows or EACH
+        where = f"{self.path}, {row.place}"
+        unfolding = Unfolding(Values(), steps_to, where, lambda _: None, is_optional=True)
+        for place, node, beside, names in unfolding.rows(row.cells):
+            if not isinstance(node, dict):
+                raise ImportFormatError(
+                    f"{where}, {place}: a tool call must be an object, not {shown(node)}"
+                )
+            tool = self._tool(Found(f"{row.place}, {place}", node, beside, names, row.number))
+            if tool is None:
+                report.notes["tool calls without a tool's name: left out"] += 1
+            else:
+                yield tool
+
+    # -- parts of records ----------------------------------------------------------------------
 
     def _task(self, values: Row) -> Task:
         scorer = values.get("scorer")
         return Task(task=values["task"], version=values.get("task_version"), scorer=scorer)
 
-    def _configuration(self, row: Row, values: Row, place: str) -> Configuration:
+    def _configuration(self, row: Found, values: Row) -> Configuration:
         return Configuration(
             **_pick(values, _CONFIGURATION),
-            strategy_params=self.group(row, self.mapping.strategy_params, place),
-            settings=self.group(row, self.mapping.settings, place),
+            strategy_params=self.group(row, self.mapping.strategy_params),
+            settings=self.group(row, self.mapping.settings),
         )
 
-    def _metrics(self, row: Row, values: Row, place: str) -> Iterator[Score]:
+    def _metrics(self, row: Found, values: Row) -> Iterator[Score]:
         """Read the metrics of [metrics]; one with the scale 0..1, higher is better, is a score."""
         scorer = values.get("scorer") or _SCORER
         for name, column in self.mapping.metrics.items():
             if name == scorer:
                 raise ImportFormatError(
-                    f"{self.path}, {place}: [metrics] {name} has the name of the scorer;"
+                    f"{self.path}, {row.place}: [metrics] {name} has the name of the scorer;"
                     " give it another name"
                 )
-            value = self.cell(row, column, _metric_field(name, column), place)
+            value = self.cell(row, column, _metric_field(name, column))
             if value is None:
                 continue
             is_share = (column.low, column.high, column.direction) == (0, 1, "higher")
@@ -403,28 +551,44 @@ class RowReader:
             ImportFormatError: the file lacks a column.
         """
         for field, column in self.mapping.all_columns():
-            path = column.path
-            if column.optional or path in self.read_paths or path in self.file:
+            if column.optional or column.default is not None:
                 continue
-            is_header = path.startswith("^")
-            known = set(self.header) if is_header else names
-            name = path.removeprefix("^")
-            if name in known or (not final and "." in name):
+            needed = column.join or column.paths[:1]
+            if not column.join and any(self._is_there(p, names, final) for p in column.paths):
                 continue
-            near = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
-            hint = f"; the nearest name is {near[0]!r}" if near else ""
-            where = "beside its rows" if is_header else "in its rows"
-            raise ImportFormatError(
-                f"mapping {self.mapping.name}: {field} = {path!r}, but {self.path} has no such "
-                f"column {where}{hint}"
-            )
+            for path in needed:
+                if not self._is_there(path, names, final):
+                    raise self._no_column(field, path, names)
+
+    def _is_there(self, path: str, names: set[str], final: bool) -> bool:
+        """Whether a column is in the file, or may still appear."""
+        if path in self.read_paths or self.stream.is_property(path):
+            return True
+        if path.startswith("^"):
+            header = self.header or (self._last.beside if final else NOTHING)
+            return path[1:] in header or (not final and not self.header) or _is_nested(path, final)
+        return path in names or _is_nested(path, final)
+
+    def _no_column(self, field: str, path: str, names: set[str]) -> ImportFormatError:
+        is_header = path.startswith("^")
+        known = set(self.header or self._last.beside) if is_header else names
+        if path.startswith("@"):
+            known = {*self.stream.file, "@value", *(f"@{name}" for name in self._last.names)}
+        near = difflib.get_close_matches(path.removeprefix("^"), known, n=1, cutoff=0.4)
+        hint = f"; the nearest name is {near[0]!r}" if near else ""
+        where = "beside its rows" if is_header else "in its rows"
+        return ImportFormatError(
+            f"mapping {self.mapping.name}: {field} = {path!r}, but {self.path} has no such "
+            f"column {where}{hint}"
+        )
 
     def note_unread(self, report: FileReport) -> None:
         """Note the columns that a user's mapping does not read."""
         if self.mapping.is_shipped:
             return
-        read = {c.path for _, c in self.mapping.all_columns()}
-        read |= {path.partition(".")[0] for path in read}
+        read = self.stream.paths() | {p for _, c in self.mapping.all_columns() for p in c.paths}
+        read |= self.stream.unpivoted_paths(read, tuple(self.columns_seen))
+        read |= {str(steps(path)[0]) for path in read}
         unread = sorted(self.columns_seen - read)
         if unread:
             more = f" and {len(unread) - _MAX_LISTED} more" if len(unread) > _MAX_LISTED else ""
@@ -432,8 +596,9 @@ class RowReader:
 
     def totals(self) -> Iterator[Total]:
         """Yield each total that the file states with that of its rows, duplicates included."""
+        beside = self.header or self._last.beside
         for name, total in self.mapping.totals.items():
-            stated = self.cell({}, total.column, _FLOAT, "totals")
+            stated = self.cell(Found("totals", {}, beside), total.column, _FLOAT)
             n = self.counts.get(total.of, 0)
             added = self.sums.get(total.of, 0.0)
             computed = {"sum": added, "mean": added / n if n else 0.0, "count": float(n)}[total.how]
@@ -441,22 +606,61 @@ class RowReader:
                 yield Total(name, stated, computed, total.tolerance)
 
 
+def _is_nested(path: str, final: bool) -> bool:
+    """Whether a path may still appear in a later row: it leads into a cell, or has a name in it."""
+    return not final and any(mark in path for mark in ".[{")
+
+
+def _typed_alone(text: str) -> Any:
+    """Convert a text to its type, by itself."""
+    survey = cells.Survey()
+    survey.add(text)
+    return survey.typed(text)
+
+
 def _numeric(mapping: Mapping) -> frozenset[str]:
     """Return the columns of numbers, which are evidence for the file's decimal mark."""
     types = {"int", "float"}
-    number_columns = [c.path for n, c in mapping.columns.items() if fields()[n].type in types]
-    prices = [c.path for n, c in mapping.prices.items() if schema.PRICES[n].type in types]
-    figures = [c.path for part in (mapping.metrics, mapping.results) for c in part.values()]
-    groups = (mapping.strategy_params, mapping.settings, mapping.metadata)
-    amounts = [c.path for part in groups for c in part.values() if c.unit]
-    return frozenset([*number_columns, *prices, *figures, *amounts])
+    number_columns = [
+        p for n, c in mapping.columns.items() if fields()[n].type in types for p in c.paths
+    ]
+    prices = [
+        p for n, c in mapping.prices.items() if schema.PRICES[n].type in types for p in c.paths
+    ]
+    figures = [
+        p
+        for part in (mapping.metrics, mapping.results, mapping.scores)
+        for c in part.values()
+        for p in c.paths
+    ]
+    groups = (
+        mapping.strategy_params,
+        mapping.settings,
+        mapping.metadata,
+        mapping.item_metadata,
+    )
+    amounts = [p for part in groups for c in part.values() if c.unit for p in c.paths]
+    tools = [
+        p
+        for n, c in mapping.tool_calls.items()
+        if TOOL_FIELDS[n] in types and mapping.tool_rows is None
+        for p in c.paths
+    ]
+    return frozenset([*number_columns, *prices, *figures, *amounts, *tools])
 
 
 def _named(mapping: Mapping) -> frozenset[str]:
     """Return the columns whose cells get the type of their column: keys and parameters."""
-    groups = (mapping.strategy_params, mapping.settings, mapping.metadata)
+    groups = (
+        mapping.strategy_params,
+        mapping.settings,
+        mapping.metadata,
+        mapping.item_metadata,
+    )
     item = [column for name, column in mapping.columns.items() if name == "item"]
-    return frozenset(c.path for part in (item, *(g.values() for g in groups)) for c in part)
+    return frozenset(
+        p for part in (item, *(g.values() for g in groups)) for c in part for p in c.paths
+    )
 
 
 def _constant(name: str, value: object, mapping: Mapping) -> Any:
@@ -519,52 +723,3 @@ def _metric_field(name: str, column: Column) -> schema.Column:
     """Return the field that a metric is read as."""
     unit = UNITS[column.unit].store_unit if column.unit in UNITS else ""
     return schema.Column(name, "float", unit)
-
-
-def _number_text(value: float) -> str:
-    return f"{value:.15g}"
-
-
-def _pick(values: Row, names: tuple[str, ...]) -> Row:
-    return {name: values[name] for name in names if values.get(name) is not None}
-
-
-def _call(values: Row) -> Call:
-    """Build one call with a row's totals, of as many requests as the row has turns."""
-    call: Row = {"tokens_source": "reported", "n_requests": values.get("n_turns") or None}
-    return Call(**(call | _pick(values, _CALL)))
-
-
-def _scores(values: Row) -> Iterator[Score]:
-    score = values.get("score")
-    passed = values.get("passed")
-    if score is None and passed is None:
-        return
-    score = float(passed is True) if score is None else score
-    yield Score(
-        scorer=values.get("scorer") or _SCORER,
-        score=score,
-        passed=score >= 1 if passed is None else passed,
-        value=_number_text(score),
-        answer=values.get("answer"),
-        explanation=values.get("explanation"),
-    )
-
-
-def _messages(values: Row) -> tuple[Message, ...]:
-    messages: list[Message] = []
-    for name, role, kind in _MESSAGES:
-        if values.get(name):
-            call = 0 if role == "assistant" else None
-            text = values[name]
-            messages.append(
-                Message(ordinal=len(messages), role=role, kind=kind, text=text, call_ordinal=call)
-            )
-    return tuple(messages)
-
-
-def _energy(values: Row) -> tuple[EnergyReading, ...]:
-    joules = values.get("energy_j")
-    if joules is None:
-        return ()
-    return (EnergyReading(call_ordinal=0, device="all", method="reported", energy_j=joules),)

@@ -3,7 +3,7 @@
 import csv
 import dataclasses
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +13,17 @@ from workbench import cells
 from workbench.errors import ImportFormatError
 from workbench.sources import json_bytes
 from workbench.sources.report import FileReport
+from workbench.sources.tables.paths import (
+    EACH,
+    VALUE,
+    Found,
+    Key,
+    Row,
+    Unfolding,
+    Values,
+    row_steps,
+    shown,
+)
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -36,8 +47,7 @@ _OBJECT = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _LIST = msgspec.json.Decoder(list[msgspec.Raw])
 
 _SEPARATOR = re.compile(r"sep=([,;\t|])")
-
-Row = dict[str, Any]
+_NO_ROWS = "places on the path to the rows that hold none"
 
 
 @dataclasses.dataclass(slots=True)
@@ -45,16 +55,16 @@ class Table:
     """The rows of one file, and the fields beside them.
 
     Attributes:
-        header: fields beside the rows.
+        header: fields beside the rows, if they are the same for all rows.
         columns: names known before the first row (CSV, Parquet), else None.
-        rows: (place in the file, row); the place is for messages.
+        rows: the rows, each with its place.
         is_text: whether all cells are texts, also numbers and flags (CSV).
         delimiter: the delimiter of a CSV; "" for other files.
     """
 
-    header: Row
+    header: Mapping[str, Any]
     columns: tuple[str, ...] | None
-    rows: Iterator[tuple[str, Row]]
+    rows: Iterator[Found]
     is_text: bool = False
     delimiter: str = ""
 
@@ -79,7 +89,8 @@ def open_table(path: Path, rows_path: str, report: FileReport, *, delimiter: str
 
     Args:
         path: the file.
-        rows_path: path to the list of rows, in JSON or YAML.
+        rows_path: path to the rows in JSON or YAML; one with `[]` or `{name}` leads to rows within
+            each row of the other files too.
         report: gets notes, and the rows that cannot be read.
         delimiter: delimiter of a CSV; "" detects it in the first line.
 
@@ -90,15 +101,54 @@ def open_table(path: Path, rows_path: str, report: FileReport, *, delimiter: str
     if kind is None:
         known = ", ".join(sorted(_SUFFIXES))
         raise ImportFormatError(f"{path} is not a table; the file types that are read: {known}")
-    if kind == "csv":
-        return _csv(path, report, delimiter)
-    readers: dict[str, Callable[[Path, str, FileReport], Table]] = {
-        "json": _json,
-        "jsonl": _jsonl,
-        "yaml": _yaml,
-        "parquet": _parquet,
-    }
-    return readers[kind](path, rows_path, report)
+    documents: dict[str, Callable[[Path, str, FileReport], Table]] = {"json": _json, "yaml": _yaml}
+    if kind in documents:
+        return documents[kind](path, rows_path, report)
+    lists: dict[str, Callable[[Path, FileReport], Table]] = {"jsonl": _jsonl, "parquet": _parquet}
+    table = _csv(path, report, delimiter) if kind == "csv" else lists[kind](path, report)
+    if is_plain(rows_path):
+        return table
+    rows = _within_rows(table.rows, rows_path, path, report)
+    return dataclasses.replace(table, rows=rows, columns=None)
+
+
+def is_plain(rows_path: str) -> bool:
+    """Return whether a path leads to one place, so that it has neither `[]` nor `{name}`."""
+    return not any(step == EACH or isinstance(step, Key) for step in row_steps(rows_path))
+
+
+def _within_rows(
+    rows: Iterator[Found], rows_path: str, path: Path, report: FileReport
+) -> Iterator[Found]:
+    """Yield the rows within each row; the cells of the outer row are beside them."""
+
+    def empty(_place: str) -> None:
+        report.notes[_NO_ROWS] += 1
+
+    first: Found | None = None
+    has_rows = False
+    for outer in rows:
+        first = first or outer
+        where = f"{path}, {outer.place}"
+        unfolding = Unfolding(Values(), rows_path, where, empty, is_optional=True)
+        try:
+            for place, node, beside, names in unfolding.rows(outer.cells):
+                has_rows = True
+                yield _found(f"{outer.place}, {place}", node, beside, names)
+        except ImportFormatError as error:
+            report.bad_row(str(error), error)
+    if first is not None and not has_rows and not report.bad_rows.n:
+        there = ", ".join(list(first.cells)[:20])
+        raise ImportFormatError(
+            f"{path}: rows = {rows_path!r} leads to no row; {first.place} has {there}"
+        )
+
+
+def _found(place: str, node: Any, beside: Mapping[str, Any], names: Row) -> Found:
+    """Return a row that `[]` or `{name}` led to; what is no object is the value of @value."""
+    if isinstance(node, dict):
+        return Found(place, _with_text_names(node), beside, names)
+    return Found(place, {}, beside, {**names, VALUE: node})
 
 
 def _csv(path: Path, report: FileReport, delimiter: str) -> Table:
@@ -107,14 +157,14 @@ def _csv(path: Path, report: FileReport, delimiter: str) -> Table:
     names, delimiter, n_lines = _read_csv_head(path, lines, delimiter)
     reader = csv.reader(lines, delimiter=delimiter, strict=True)
 
-    def rows() -> Iterator[tuple[str, Row]]:
+    def rows() -> Iterator[Found]:
         first = start = n_lines + 1
         try:
             for cells_ in reader:
                 place = f"line {start}"
                 start = reader.line_num + first
                 if len(cells_) == len(names):
-                    yield place, dict(zip(names, cells_, strict=True))
+                    yield Found(place, dict(zip(names, cells_, strict=True)))
                 elif cells_:
                     n = f"{len(cells_)} cells, but the head names {len(names)}"
                     report.bad_row(f"{path}, {place}: {n}")
@@ -163,10 +213,8 @@ def _text_lines(path: Path) -> Iterator[str]:
             offset += len(line)
 
 
-def _jsonl(path: Path, rows_path: str, report: FileReport) -> Table:
-    del rows_path
-
-    def rows() -> Iterator[tuple[str, Row]]:
+def _jsonl(path: Path, report: FileReport) -> Table:
+    def rows() -> Iterator[Found]:
         for number, line in enumerate(_text_lines(path), 1):
             if not line.strip():
                 continue
@@ -176,41 +224,79 @@ def _jsonl(path: Path, rows_path: str, report: FileReport) -> Table:
             except ImportFormatError as error:
                 report.bad_row(str(error), error)
                 continue
-            yield f"line {number}", row
+            yield Found(f"line {number}", row)
 
     return Table({}, None, rows())
 
 
-def _json(path: Path, rows_path: str, report: FileReport) -> Table:
-    value: memoryview | msgspec.Raw = json_bytes.document(path)
-    header: Row = {}
-    for step in [*filter(None, rows_path.split("."))]:
-        members = json_bytes.decode(_OBJECT, _view(value), str(path), report)
-        if step not in members:
-            raise ImportFormatError(f"{path} has no {step!r}; it has {', '.join(members)}")
-        value = members.pop(step)
-        header |= {k: _decoded(v, path, report) for k, v in members.items()}
-    if not rows_path and bytes(_view(value)[:64]).lstrip()[:1] == b"{":
-        parts = [msgspec.Raw(_view(value))]  # an object at the root is one row
-    else:
-        parts = json_bytes.decode(_LIST, _view(value), f"{path}, {rows_path or 'root'}", report)
+class _RawNodes:
+    """Nodes of a JSON document, each parsed only where a path leads."""
 
-    def rows() -> Iterator[tuple[str, Row]]:
+    def __init__(self, report: FileReport) -> None:
+        self._report = report
+
+    def members(self, node: Any, where: str) -> Mapping[str, Any] | None:
+        if _first_byte(node) != b"{":
+            return None
+        return json_bytes.decode(_OBJECT, _view(node), where, self._report)
+
+    def elements(self, node: Any, where: str) -> list[Any] | None:
+        if _first_byte(node) != b"[":
+            return None
+        return json_bytes.decode(_LIST, _view(node), where, self._report)
+
+    def value(self, node: Any, where: str) -> Any:
+        return json_bytes.decode(_ANY, _view(node), where, self._report)
+
+
+def _json(path: Path, rows_path: str, report: FileReport) -> Table:
+    nodes = _RawNodes(report)
+
+    def empty(_place: str) -> None:
+        report.notes[_NO_ROWS] += 1
+
+    unfolding = Unfolding(nodes, rows_path, str(path), empty)
+    root = json_bytes.document(path)
+    if not is_plain(rows_path):
+        return Table({}, None, _json_rows(unfolding.rows(root), path, nodes, report))
+    place, node, header, _ = next(unfolding.rows(root))
+    if _first_byte(node) == b"{":
+        parts = [node]  # an object is one row
+    else:
+        where = f"{path}, {rows_path or 'root'}"
+        parts = json_bytes.decode(_LIST, _view(node), where, report)
+
+    def rows() -> Iterator[Found]:
         for number, part in enumerate(parts):
-            place = f"{rows_path}[{number}]"
-            where = f"{path}, {place}"
+            at = f"{place}[{number}]"
+            where = f"{path}, {at}"
             try:
-                row = _as_row(json_bytes.decode(_ANY, _view(part), where, report), where)
+                row = _as_row(nodes.value(part, where), where)
             except ImportFormatError as error:
                 report.bad_row(str(error), error)
                 continue
-            yield place, row
+            yield Found(at, row, header)
 
     return Table(header, None, rows())
 
 
-def _decoded(raw: msgspec.Raw, path: Path, report: FileReport) -> object:
-    return json_bytes.decode(_ANY, _view(raw), str(path), report)
+def _json_rows(
+    places: Iterator[tuple[str, Any, Mapping[str, Any], Row]],
+    path: Path,
+    nodes: _RawNodes,
+    report: FileReport,
+) -> Iterator[Found]:
+    for place, node, beside, names in places:
+        try:
+            value = nodes.value(node, f"{path}, {place}")
+        except ImportFormatError as error:
+            report.bad_row(str(error), error)
+            continue
+        yield _found(place, value, beside, names)
+
+
+def _first_byte(node: memoryview | msgspec.Raw) -> bytes:
+    return bytes(_view(node)[:4096]).lstrip()[:1]
 
 
 def _view(part: memoryview | msgspec.Raw) -> memoryview:
@@ -259,7 +345,6 @@ def _parts(node: Any) -> list[Any]:
 
 
 def _yaml(path: Path, rows_path: str, report: FileReport) -> Table:
-    del report
     import yaml
 
     if path.stat().st_size > YAML_LIMIT:
@@ -273,20 +358,27 @@ def _yaml(path: Path, rows_path: str, report: FileReport) -> Table:
         raise ImportFormatError(f"{path} is not YAML: {error}") from error
     finally:
         loader.dispose()
-    header: Row = {}
-    for step in [*filter(None, rows_path.split("."))]:
-        if not isinstance(value, dict) or step not in value:
-            raise ImportFormatError(f"{path} has no {step!r}")
-        header |= _with_text_names({k: v for k, v in value.items() if k != step})
-        value = value[step]
+
+    def empty(_place: str) -> None:
+        report.notes[_NO_ROWS] += 1
+
+    unfolding = Unfolding(Values(), rows_path, str(path), empty)
+    if not is_plain(rows_path):
+        found = (_found(*place) for place in unfolding.rows(value))
+        return Table({}, None, found)
+    place, value, header, _ = next(unfolding.rows(value))
     if not isinstance(value, list):
-        raise ImportFormatError(f"{path}: {rows_path or 'the root'} is not a list of rows")
-    rows = ((f"{rows_path}[{i}]", _as_row(row, str(path))) for i, row in enumerate(value))
+        where = rows_path or "the root"
+        raise ImportFormatError(f"{path}: {where} is not a list of rows, but {shown(value)}")
+    rows = (
+        Found(f"{place}[{i}]", _as_row(row, f"{path}, {place}[{i}]"), header)
+        for i, row in enumerate(value)
+    )
     return Table(header, None, rows)
 
 
-def _parquet(path: Path, rows_path: str, report: FileReport) -> Table:
-    del rows_path, report
+def _parquet(path: Path, report: FileReport) -> Table:
+    del report
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -295,13 +387,13 @@ def _parquet(path: Path, rows_path: str, report: FileReport) -> Table:
     except (pa.ArrowException, OSError) as error:
         raise ImportFormatError(f"{path} is not a Parquet file: {error}") from error
 
-    def rows() -> Iterator[tuple[str, Row]]:
+    def rows() -> Iterator[Found]:
         number = 0
         try:
             for batch in file.iter_batches(batch_size=4096):
                 for row in _readable(batch).to_pylist():
                     number += 1
-                    yield f"row {number}", row
+                    yield Found(f"row {number}", row)
         except (pa.ArrowException, OSError) as error:
             raise ImportFormatError(f"{path}, after row {number}: {error}") from error
 

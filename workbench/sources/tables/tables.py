@@ -3,7 +3,6 @@
 If the user gives no mapping, the shipped ones are tried.
 """
 
-import fnmatch
 import hashlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,9 +10,12 @@ from pathlib import Path
 from workbench.errors import ImportFormatError
 from workbench.records import AnyRecord, Run, content_id, json_text
 from workbench.sources.report import FileReport
-from workbench.sources.tables.mapping import Mapping, load, load_shipped
+from workbench.sources.tables.columns import Mapping
+from workbench.sources.tables.mapping import load, load_shipped
+from workbench.sources.tables.paths import Found, file_names
+from workbench.sources.tables.row_stream import RowStream
 from workbench.sources.tables.table_records import RowReader
-from workbench.sources.tables.table_rows import Row, open_table
+from workbench.sources.tables.table_rows import open_table
 
 
 class Tables:
@@ -60,7 +62,9 @@ def find_mapping(path: Path) -> Mapping | None:
 
 def matches_name(mapping: Mapping, path: Path) -> bool:
     """Return whether a file's name matches the mapping's patterns."""
-    return not mapping.files or any(fnmatch.fnmatch(path.name, f) for f in mapping.files)
+    return not mapping.files or any(
+        file_names(pattern, path.absolute()) is not None for pattern in mapping.files
+    )
 
 
 def _names(path: Path, rows: str) -> tuple[set[str], set[str]]:
@@ -70,7 +74,8 @@ def _names(path: Path, rows: str) -> tuple[set[str], set[str]]:
         first = next(table.rows, None)
     except (ImportFormatError, OSError):
         return set(), set()
-    return set(table.header) | {rows}, set(first[1]) if first else set()
+    beside = set(first.beside) if first else set()
+    return set(table.header) | beside | {rows}, set(first.cells) if first else set()
 
 
 def why_not(path: Path) -> str:
@@ -84,23 +89,23 @@ def why_not(path: Path) -> str:
         table = open_table(path, "", FileReport(path))
         first = next(table.rows, None)
         if first:
-            columns = f" (its columns: {', '.join(list(first[1])[:20])})"
+            columns = f" (its columns: {', '.join(list(first.cells)[:20])})"
     except (ImportFormatError, OSError):
         columns = ""
     return (
         f"{path} is of no known format{columns}; tried: {formats}, and the mappings {mappings}. "
         "To import any table of rows, write a mapping and pass it with --mapping FILE.toml: "
         "[columns] item = …, model = …, score = … gives the columns, [constants] the values that "
-        "all rows share; workbench import --mapping-help shows the rest"
+        "all rows share; workbench docs mapping explains the rest"
     )
 
 
 def _records(path: Path, mapping: Mapping, report: FileReport) -> Iterator[AnyRecord]:
-    table = open_table(path, mapping.rows, report, delimiter=mapping.delimiter)
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    run_id = content_id("table", mapping.name, digest)
-    reader = RowReader(path, table, mapping, run_id)
+    stream = RowStream(path, mapping)
+    table = stream.open(report)
+    digests = [_digest(file) for file in (path, *map(stream.joined_file, mapping.joins))]
+    run_id = content_id("table", mapping.name, *digests)
+    reader = RowReader(stream, table, run_id)
     if table.columns is not None:
         reader.check_columns(set(table.columns), final=False)
     if mapping.kind != "prices":
@@ -110,34 +115,40 @@ def _records(path: Path, mapping: Mapping, report: FileReport) -> Iterator[AnyRe
             source=f"table:{mapping.name}",
             origin=path.name,
             status="done",
-            metadata=json_text({"sha256": digest}),
+            metadata=json_text({"sha256": digests[0]}),
         )
-    for place, row in table.rows:
+    for found in stream.rows(table, report):
         report.rows_in += 1
         if table.columns is None:
-            reader.columns_seen.update(row)
+            reader.columns_seen.update(found.cells)
         try:
-            records = _row_records(reader, mapping.kind, row, place, report)
+            records = _row_records(reader, mapping.kind, found, report)
         except ImportFormatError as error:
             report.bad_row(str(error), error, read=0)
         else:
             yield from records
+    yield from reader.grouped(report)
     if report.rows_in:
         reader.check_columns(reader.columns_seen, final=True)
         reader.note_unread(report)
     report.totals += reader.totals()
 
 
-def _row_records(
-    reader: RowReader, kind: str, row: Row, place: str, report: FileReport
-) -> list[AnyRecord]:
+def _digest(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise ImportFormatError(f"{path} cannot be read: {reason}") from error
+
+
+def _row_records(reader: RowReader, kind: str, found: Found, report: FileReport) -> list[AnyRecord]:
     """Build the records of one row; no record is returned if one of its cells is wrong."""
     if kind == "traces":
-        return reader.trace(row, place, report)
+        return reader.trace(found, report)
     records: list[AnyRecord] = (
-        [reader.price(row, place, report)]
-        if kind == "prices"
-        else reader.results(row, place, report)
+        [reader.price(found, report)] if kind == "prices" else reader.results(found, report)
     )
     report.rows_out += 1
     return records

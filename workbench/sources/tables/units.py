@@ -113,7 +113,7 @@ def convert(
         if kind == "bool":
             return cells.flag(value)
         if kind == "time":
-            return _time(value, cell_format.form)
+            return _time(value, cell_format)
     except (ValueError, OverflowError, OSError) as error:
         shown = repr(value)
         shown = shown if len(shown) <= 80 else f"{shown[:80]}…"
@@ -172,7 +172,10 @@ def _choose_unit(mark: str, declared: str, target_unit: str) -> str:
     return unit
 
 
-def _time(value: object, form: str) -> dt.datetime:
+def _time(value: object, cell_format: CellFormat) -> dt.datetime:
+    form = cell_format.form
+    if cell_format.unit and not form:
+        return _since_1970(cells.number(value), UNITS[cell_format.unit])
     try:
         return cells.moment(value, form)
     except ValueError as error:
@@ -180,6 +183,12 @@ def _time(value: object, form: str) -> dt.datetime:
             raise
         msg = f'{error}; for other formats set format = "%d/%m/%Y"'
         raise ValueError(msg) from error
+
+
+def _since_1970(number: float, unit: Unit) -> dt.datetime:
+    """Return the time that lies a number of a unit after the beginning of 1970."""
+    micros = Fraction(number) * unit.times * 10**6 / unit.per
+    return dt.datetime(1970, 1, 1, tzinfo=dt.UTC) + dt.timedelta(microseconds=round(micros))
 
 
 def _whole(number: float, times: int, per: int, offset: float) -> int:
