@@ -36,9 +36,12 @@ _BUNDLES = (".zip", ".age")
         "workbench export calls -o calls.jsonl --where task:arithmetic",
         "workbench export all --folder exported --where task:arithmetic",
         "workbench export all -o slice.zip --where task:arithmetic",
+        "workbench export --as inspect --folder inspect-logs --where task:arithmetic",
     ),
 )
-@click.argument("view", type=click.Choice([ALL, *schema.RELATIONS]), metavar="VIEW")
+@click.argument(
+    "view", type=click.Choice([ALL, *schema.RELATIONS]), metavar="VIEW", default=ALL, required=False
+)
 @store_option
 @where_option
 @output_options
@@ -46,6 +49,13 @@ _BUNDLES = (".zip", ".age")
     "--folder",
     type=click.Path(file_okay=False, path_type=Path),
     help="With VIEW all: the folder to write, one Parquet file per table.",
+)
+@click.option(
+    "--as",
+    "tool",
+    type=click.Choice(["inspect"]),
+    help="With --folder: write the traces in the format of another tool. inspect: logs that inspect"
+    " view and inspect_ai.log.read_eval_log read.",
 )
 @click.option(
     "--overwrite",
@@ -66,6 +76,7 @@ def export(
     format_: str | None,
     output: Path | None,
     folder: Path | None,
+    tool: str | None,
     overwrite: bool,
     encrypt: bool,
 ) -> None:
@@ -85,12 +96,16 @@ def export(
         raise click.UsageError("VIEW all needs --folder FOLDER, or -o NAME.zip or NAME.zip.age")
     if view != ALL and (folder is not None or overwrite or encrypt):
         raise click.UsageError("--folder, --overwrite and --encrypt need VIEW all")
+    if tool is not None and (view != ALL or folder is None or overwrite):
+        raise click.UsageError("--as needs --folder FOLDER, a new one, and no VIEW")
     if encrypt != (suffix == ".age"):
         raise click.UsageError("--encrypt and -o NAME.zip.age need each other")
     check_output(output, _BUNDLES if view == ALL else tuple(dict.fromkeys(SUFFIXES + STREAMED)))
     store = open_store(store_path)
     print_unmatched(store, where)
-    if folder is not None:
+    if tool is not None and folder is not None:
+        _export_as(store, where, folder)
+    elif folder is not None:
         for table, n in store.export(folder, where, overwrite=overwrite).items():
             print_message(f"{table}: {formats.counted(n, 'row')}")
         print_message(f"wrote {folder}; to read it back, run: workbench import {folder}")
@@ -103,6 +118,14 @@ def export(
         _stream(store, view, where, output)
     else:
         _emit(store, view, where, format_, output)
+
+
+def _export_as(store: "Store", where: Slice, folder: Path) -> None:
+    from workbench.exporters import inspect_log
+
+    files = inspect_log.write_logs(store, folder, where)
+    samples = formats.counted(sum(file.n_samples for file in files), "sample")
+    print_message(f"wrote {samples} in {formats.counted(len(files), 'log')} to {folder}")
 
 
 def _stream(store: "Store", view: str, where: Slice, output: Path) -> None:

@@ -2,7 +2,7 @@
 
 import contextlib
 import datetime as dt
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +12,15 @@ import polars as pl
 
 from workbench import schema, spool
 from workbench.errors import StoreMissing
-from workbench.records import AnyRecord, Call, Configuration, Message, ToolCall, Trace
+from workbench.records import AnyRecord, Call, Configuration, Message, Score, ToolCall, Trace
 from workbench.store import database, exports
 
 _STEP = 2_000  # traces read at a time
-_PARTS: tuple[tuple[str, type[msgspec.Struct]], ...] = (
-    ("calls", Call),
-    ("tool_calls", ToolCall),
-    ("messages", Message),
-)
+_PARTS: Mapping[str, type[msgspec.Struct]] = {
+    "calls": Call,
+    "tool_calls": ToolCall,
+    "messages": Message,
+}
 
 
 def read(path: Path) -> Iterator[AnyRecord]:
@@ -63,38 +63,63 @@ def _tables(store: Path | None, folder: Path | None) -> Iterator[AnyRecord]:
         yield from _traces(store, folder, {"low": some[0], "high": some[-1]})
 
 
-def _traces(store: Path | None, folder: Path | None, span: dict[str, Any]) -> Iterator[Trace]:
-    within = "trace_id BETWEEN $low AND $high"
+def traces(store: Path, ids: Sequence[str]) -> Iterator[Trace]:
+    """Read traces of a store with calls, tool calls, messages and scores, in the order of the ids.
+
+    Args:
+        store: the file; its spool is not read.
+        ids: which traces. A few thousand at a time are held in memory.
+    """
+    for start in range(0, len(ids), _STEP):
+        some = list(ids[start : start + _STEP])
+        found = _traces(store, None, {"ids": some}, "trace_id IN (SELECT unnest($ids))", _ALL)
+        known = {trace.trace_id: trace for trace in found}
+        yield from (known[id_] for id_ in some if id_ in known)
+
+
+_ALL: Mapping[str, type[msgspec.Struct]] = {**_PARTS, "scores": Score}
+
+
+def _traces(
+    store: Path | None,
+    folder: Path | None,
+    params: dict[str, Any],
+    within: str = "trace_id BETWEEN $low AND $high",
+    kinds: Mapping[str, type[msgspec.Struct]] = _PARTS,
+) -> Iterator[Trace]:
     parts: dict[str, dict[str, list[Any]]] = {}
-    for table, kind in _PARTS:
-        query = f"FROM {{{table}}} x WHERE {within} ORDER BY trace_id, ordinal"
+    ordinals: dict[tuple[str, str], int] = {}  # (trace, call or tool call) → ordinal
+    for table, kind in kinds.items():
+        order = "scorer" if table == "scores" else "ordinal"
+        query = f"FROM {{{table}}} x WHERE {within} ORDER BY trace_id, {order}"
         if table == "messages":
             query = (
                 "SELECT m.*, c.text FROM {messages} m JOIN {contents} c USING (content_id) "
                 f"WHERE {within} ORDER BY trace_id, ordinal"
             )
-        for row in _fetch(store, folder, query, span).iter_rows(named=True):
-            mine = parts.setdefault(
-                row["trace_id"], {"calls": [], "tool_calls": [], "messages": []}
-            )
-            mine[table].append(_record(row | _ordinals(row, mine), kind))
-    for row in _fetch(store, folder, f"FROM {{traces}} x WHERE {within}", span).iter_rows(
+        for row in _fetch(store, folder, query, params).iter_rows(named=True):
+            id_ = row["trace_id"]
+            mine = parts.setdefault(id_, {name: [] for name in kinds})
+            mine[table].append(_record(row | _ordinals(row, ordinals), kind))
+            if table in _KEYS:
+                ordinals[id_, row[_KEYS[table]]] = row["ordinal"]
+    for row in _fetch(store, folder, f"FROM {{traces}} x WHERE {within}", params).iter_rows(
         named=True
     ):
         parts_of_trace = {t: tuple(rows) for t, rows in parts.get(row["trace_id"], {}).items()}
         yield _record({**row, **parts_of_trace}, Trace)
 
 
-def _ordinals(row: dict[str, Any], mine: dict[str, list[Any]]) -> dict[str, Any]:
+_KEYS = {"calls": "call_id", "tool_calls": "tool_call_id"}
+
+
+def _ordinals(row: dict[str, Any], ordinals: Mapping[tuple[str, str], int]) -> dict[str, Any]:
     """Name the call and the tool call that a row belongs to by their ordinals, as records do."""
-    ordinals = {}
-    for column, table in (("call_id", "calls"), ("tool_call_id", "tool_calls")):
-        if row.get(column) is not None and "ordinal" in row:
-            place = next(
-                (p.ordinal for p in mine[table] if getattr(p, column) == row[column]), None
-            )
-            ordinals[column.replace("_id", "_ordinal")] = place
-    return ordinals
+    return {
+        column.replace("_id", "_ordinal"): ordinals.get((row["trace_id"], row[column]))
+        for column in _KEYS.values()
+        if row.get(column) is not None
+    }
 
 
 def _record(row: dict[str, Any], kind: type[Any]) -> Any:

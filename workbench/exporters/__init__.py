@@ -1,0 +1,1 @@
+"""Exporters: traces of a store in the formats of other tools."""
