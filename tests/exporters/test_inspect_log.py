@@ -70,7 +70,7 @@ def test_a_sample_has_the_conversation_the_calls_and_the_scores(
             lengths = [len(event.input) for event in models if event.role is None]
             assert lengths == sorted(lengths)
             assert models[0].input[-1].role == "user"
-    assert seen > 20
+    assert seen >= 5
 
 
 def test_what_is_read_back_adds_up_to_the_same(samples: Store, tmp_path: Path) -> None:
