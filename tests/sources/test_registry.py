@@ -26,12 +26,14 @@ def test_formats_are_found_by_their_files() -> None:
     """One module per format; tables come last, since they fit most."""
     assert list(sources.sources()) == [
         "aiperf",
+        "atif",
         "batch",
         "claude-code",
         "codecarbon",
         "codex",
         "evalplus",
         "guidellm",
+        "harbor",
         "inspect",
         "intelligence-per-watt",
         "ml-energy",

@@ -24,7 +24,7 @@ import click
 import hypothesis
 from hypothesis import strategies as st
 
-from tests.support import making, serving_files
+from tests.support import making, serving_files, trajectory_files
 from tests.support.runner_stub import DONE, delta, usage
 from workbench import cells, sources, spool
 from workbench.errors import ConfigError, SliceError, WorkbenchError
@@ -773,6 +773,9 @@ _MADE: dict[str, Callable[[], Target]] = {
     "answer": lambda: Target("answer", _SAID, _read_answer),
     "sessions": lambda: Target("sessions", _sessions(), _read_file("lines.jsonl")),
     "serving": lambda: Target("serving", serving_files.EXAMPLES, _read_file("benchmark.json")),
+    "trajectories": lambda: Target(
+        "trajectories", trajectory_files.EXAMPLES, _read_file("trajectory.json")
+    ),
 }
 NAMES = tuple(_MADE)
 

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 
 from workbench.schema.column import KEY_NULL, Column, Table, ddl, headings
 from workbench.schema.tables import (
+    APART,
     CALLS,
     CONTENTS,
     ENERGY,
@@ -22,6 +23,7 @@ from workbench.schema.tables import (
 from workbench.schema.views import CALL_FACTS, RESULT_FACTS, TRACE_FACTS, VIEWS
 
 __all__ = [
+    "APART",
     "CALLS",
     "CALL_FACTS",
     "CONTENTS",

@@ -2,6 +2,8 @@
 
 from workbench.schema.column import KEY_NULL, Column, Table
 
+APART = ("judge", "user")  # roles of calls whose tokens and cost are not the subject's
+
 _RUN = Column("run_id", "text", doc="The run that recorded it.", null=KEY_NULL)
 _TRACE = Column("trace_id", "text", doc="The trace it belongs to.", null=KEY_NULL)
 _CALL = Column("call_id", "text", doc="The call it belongs to.", null="made by no recorded call")
@@ -415,7 +417,7 @@ TRACES = Table(
             "float",
             "USD",
             "Sum over the calls at the prices in force, "
-            "requests that broke off among them; judges apart.",
+            "requests that broke off among them; judges and simulated users apart.",
             "a price or a token count is unknown",
             "cost",
         ),
@@ -529,7 +531,12 @@ CALLS = Table(
         _TASK,
         _ITEM,
         Column("ordinal", "int", "count", "Place among the trace's calls, from 0.", KEY_NULL),
-        Column("role", "text", doc="subject, judge, verifier or draft.", null=KEY_NULL),
+        Column(
+            "role",
+            "text",
+            doc="subject, judge, verifier, draft, or user: a simulated one.",
+            null=KEY_NULL,
+        ),
         Column("provider", "text", doc="The service or engine asked.", null="not known"),
         Column("model", "text", doc="The model asked for.", null="not known"),
         Column("response_model", "text", doc="The model that said it answered."),

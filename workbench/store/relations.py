@@ -121,7 +121,7 @@ RELATIONS: tuple[Relation, ...] = (
     Relation(
         "traces whose cost is not that of the view over their calls",
         f"""SELECT count(*) AS n FROM traces t JOIN (SELECT trace_id, sum(cost_usd) AS cost_usd
-        FROM call_facts WHERE role <> 'judge' GROUP BY trace_id) s USING (trace_id)
+        FROM call_facts WHERE role NOT IN {schema.APART} GROUP BY trace_id) s USING (trace_id)
         WHERE abs(t.cost_usd - s.cost_usd) > {_RELATIVE} * abs(s.cost_usd)""",
         True,
         _AGAIN,

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 
 from workbench.prices import AS_TEXT, BATCH, BUNDLED, MEDIA_RATES
 from workbench.records import NOT_RUN
+from workbench.schema import APART
 from workbench.tokens import COUNTS, MEDIA, PARTS, is_media
 
 _BUCKETS = (
@@ -110,7 +111,7 @@ REASONING_COST = f"""CASE WHEN {_TEXT_BROKEN} OR ({_HAS_MEDIA} AND ({CONTRADICTO
 # A request that broke off and was made again was paid for, but it is no part of what the model did.
 _BROKEN = "c.retried_as IS NOT NULL"
 _WHOLE = "c.retried_as IS NULL"
-_SUBJECT = "c.role <> 'judge'"
+_SUBJECT = f"c.role NOT IN {APART}"
 _JUDGE = "c.role = 'judge'"
 _ANY = "true"
 _OWN = f"{_SUBJECT} AND {_WHOLE}"

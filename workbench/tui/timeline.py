@@ -9,6 +9,8 @@ import datetime as dt
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from workbench.schema import APART
+
 Facts = Mapping[str, Any]
 
 
@@ -69,7 +71,7 @@ def phases(facts: Facts, calls: Iterable[Facts], tool_calls: Iterable[Facts]) ->
     seconds: dict[str, float] = {}  # of parts with a length but no start
     tokens: dict[str, int] = {}
     for call in calls:
-        if call["role"] == "judge":
+        if call["role"] in APART:
             continue
         split = shares(call)
         if "prefill" not in split:

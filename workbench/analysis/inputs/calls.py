@@ -5,6 +5,8 @@ from typing import Any
 
 import narwhals as nw
 
+from workbench.schema import APART
+
 _TRACE_COLUMNS = ("item_id", "task_id", "cluster", "passed", "score")
 
 
@@ -71,7 +73,7 @@ def to_traces(
         vain = nw.col("trace_error_type").is_null() & ~nw.col("error_type").is_null()
         frame = frame.filter(~vain).with_columns(error_type=nw.col("trace_error_type"))
     if "role" in present:
-        frame = frame.filter((nw.col("role") != "judge") | nw.col("role").is_null())
+        frame = frame.filter(~nw.col("role").is_in(APART) | nw.col("role").is_null())
     have = [s for s in sums if s in present]
     trace_columns = [c for c in _TRACE_COLUMNS if c in present and c not in by]
     error = ["error_type"] if "error_type" in present else []

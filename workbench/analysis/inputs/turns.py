@@ -14,6 +14,7 @@ from workbench.analysis.inputs import engine, per_trace
 from workbench.analysis.inputs.calls import is_calls, requests
 from workbench.analysis.inputs.reduce import cluster
 from workbench.analysis.stats.arrays import Floats, Ints
+from workbench.schema import APART
 
 _LOST = "failed or unscored traces"
 _UNRECORDED = "traces whose turns nobody recorded"
@@ -142,7 +143,7 @@ def _prepared(frame: "nw.LazyFrame[Any]") -> "nw.LazyFrame[Any]":
             frame = frame.with_columns(nw.lit(None, dtype).alias(column))
     fine = nw.col(error).is_null() & ~nw.col("passed").is_null()
     anyone = nw.col("role").is_null()
-    counts = (anyone | (nw.col("role") != "judge")) if of_calls else ~nw.lit(value=False)
+    counts = (anyone | ~nw.col("role").is_in(APART)) if of_calls else ~nw.lit(value=False)
     done = nw.col("error_type").is_null()
     is_turn = (anyone | (nw.col("role") == "subject")) & done
     several = requests(frame)

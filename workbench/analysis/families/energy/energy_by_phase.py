@@ -16,7 +16,7 @@ from workbench.analysis.inputs.panel import Panel, build
 from workbench.analysis.inputs.reduce import reduce_items
 from workbench.analysis.inputs.sample import ends
 from workbench.analysis.stats.arrays import Floats
-from workbench.schema import KEY_NULL, Column
+from workbench.schema import APART, KEY_NULL, Column
 
 _NOT = "energy or tokens of the phase unknown, or none"
 _KEYS = (
@@ -188,7 +188,7 @@ def _rows(frame: "nw.LazyFrame[Any]", options: dict[str, Any]) -> "nw.LazyFrame[
     missing = {c: nw.lit(None, t) for c, t in absent.items() if c not in present}
     frame = frame.with_columns(**missing) if missing else frame
     if "role" in present and not options["judges"]:
-        frame = frame.filter((nw.col("role") != "judge") | nw.col("role").is_null())
+        frame = frame.filter(~nw.col("role").is_in(APART) | nw.col("role").is_null())
     if "trace_error_type" in present and "error_type" not in present:
         frame = frame.with_columns(error_type=nw.col("trace_error_type"))
     whole, low, high = (nw.col(c).cast(nw.Float64) for c in ("energy_j", "low_j", "high_j"))

@@ -16,7 +16,7 @@ from workbench.analysis.inputs.sample import ends
 from workbench.analysis.stats import intervals
 from workbench.analysis.stats.arrays import Floats
 from workbench.errors import AnalysisError
-from workbench.schema import KEY_NULL, Column
+from workbench.schema import APART, KEY_NULL, Column
 
 _NOT = "no window, or energy unknown"
 _UNKNOWN = "energy not known"
@@ -321,7 +321,7 @@ def _own(
     """Find the window of every group and run, from the times of its requests."""
     present = frame.collect_schema().names()
     if "role" in present:
-        frame = frame.filter((nw.col("role") != "judge") | nw.col("role").is_null())
+        frame = frame.filter(~nw.col("role").is_in(APART) | nw.col("role").is_null())
     frame = frame.with_columns(requests=calls.requests(frame))
     numbers = ("ttft_s", "e2e_s", "output_tokens", "energy_j", "requests")
     texts = ("run_id", *family)

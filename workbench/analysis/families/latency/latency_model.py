@@ -18,7 +18,7 @@ from workbench.analysis.inputs.reduce import reduce_items
 from workbench.analysis.inputs.sample import ends
 from workbench.analysis.stats import resampling
 from workbench.analysis.stats.arrays import Floats
-from workbench.schema import KEY_NULL, Column
+from workbench.schema import APART, KEY_NULL, Column
 
 _NOT = "no calls with tokens, time to first token and end"
 _NULL_IF_FEW = "fewer than two items, or the law was given"
@@ -259,7 +259,7 @@ def _counted(
     needed = ("input_tokens", "output_tokens", "ttft_s", "e2e_s", "cache_read_tokens")
     present = set(frame.collect_schema().names())
     if "role" in present:
-        frame = frame.filter((nw.col("role") != "judge") | nw.col("role").is_null())
+        frame = frame.filter(~nw.col("role").is_in(APART) | nw.col("role").is_null())
     missing = {c: nw.lit(None, nw.Float64) for c in needed if c not in present}
     frame = frame.with_columns(**missing) if missing else frame
     prompt, out, ttft, end, cached = (nw.col(c).cast(nw.Float64) for c in needed)

@@ -1,0 +1,143 @@
+"""Small files of agents' trajectories, as their tools write them; every count is distinct."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+Fields = dict[str, Any]
+AT = "2026-05-01T10:00:0{}Z"
+
+
+def step(number: int, source: str, message: str, **more: object) -> Fields:
+    """A step of an ATIF trajectory."""
+    at = AT.format(number)
+    return {"step_id": number, "timestamp": at, "source": source, "message": message} | more
+
+
+def metrics(prompt: int, cached: int, completion: int, **more: object) -> Fields:
+    """The metrics of a step."""
+    counts = {"prompt_tokens": prompt, "cached_tokens": cached, "completion_tokens": completion}
+    return counts | more
+
+
+def tool(id: str, name: str, **arguments: object) -> Fields:
+    """A request of an ATIF step."""
+    return {"tool_call_id": id, "function_name": name, "arguments": arguments}
+
+
+def results(*pairs: tuple[str | None, str], **extra: object) -> Fields:
+    """An observation with (id of the tool call, result) pairs."""
+    found = [{"source_call_id": id, "content": content} for id, content in pairs]
+    return {"results": [r | ({"extra": extra} if extra else {}) for r in found]}
+
+
+def atif(**changes: object) -> Fields:
+    """A trajectory with a failed tool, a thought and a step that no model wrote."""
+    details = {"reasoning_tokens": 7, "cache_creation_input_tokens": 9}
+    steps = [
+        step(1, "system", "rules"),
+        step(2, "user", "fix it"),
+        step(
+            3,
+            "agent",
+            "looking",
+            reasoning_content="hm",
+            reasoning_effort="high",
+            tool_calls=[tool("t1", "bash", command="ls"), tool("t2", "read", path="a")],
+            observation=results(("t2", "no such file"), is_error=True)
+            | {
+                "results": [
+                    {"source_call_id": "t2", "content": "gone", "extra": {"is_error": True}},
+                    {"source_call_id": "t1", "content": "a.py"},
+                ]
+            },
+            metrics=metrics(100, 40, 20, cost_usd=0.25, extra=details, logprobs=[-0.5]),
+            llm_call_count=1,
+            extra={"stop_reason": "tool_use"},
+        ),
+        step(4, "agent", "automatic", llm_call_count=0),
+        step(5, "agent", "done", metrics=metrics(130, 110, 5, cost_usd=0.5), model_name="openai/n"),
+    ]
+    totals = {"total_prompt_tokens": 230, "total_completion_tokens": 25, "total_cached_tokens": 150}
+    whole = {
+        "schema_version": "ATIF-v1.8",
+        "session_id": "s-1",
+        "agent": {"name": "terminus-2", "version": "2.1", "model_name": "openai/m"},
+        "steps": steps,
+        "final_metrics": totals | {"total_cost_usd": 0.75},
+    }
+    return whole | changes
+
+
+def trial(name: str, reward: float | None = 1.0, **changes: object) -> Fields:
+    """The result of a trial of Harbor."""
+    whole = {
+        "id": f"id-{name}",
+        "task_name": "task-a",
+        "trial_name": name,
+        "task_checksum": "c0ffee",
+        "source": "bench",
+        "config": {
+            "job_id": "job-1",
+            "timeout_multiplier": 2.0,
+            "agent": {
+                "name": "terminus-2",
+                "model_name": "openai/m",
+                "kwargs": {"reasoning_effort": "high", "temperature": 0.5, "api_key": "sk-secret"},
+            },
+        },
+        "agent_info": {
+            "name": "terminus-2",
+            "version": "2.1",
+            "model_info": {"name": "m", "provider": "openai"},
+        },
+        "agent_result": {
+            "n_input_tokens": 230,
+            "n_cache_tokens": 150,
+            "n_output_tokens": 25,
+            "cost_usd": 0.75,
+        },
+        "verifier_result": None if reward is None else {"rewards": {"reward": reward}},
+        "exception_info": None,
+        "started_at": "2026-05-01T09:59:00",
+        "finished_at": "2026-05-01T10:05:00",
+        "agent_setup": {
+            "started_at": "2026-05-01T09:59:10",
+            "finished_at": "2026-05-01T09:59:40",
+        },
+        "agent_execution": {
+            "started_at": "2026-05-01T10:00:00",
+            "finished_at": "2026-05-01T10:02:00",
+        },
+    }
+    return whole | changes
+
+
+def job(n_trials: int = 2, **stats: object) -> Fields:
+    """The result of a job of Harbor."""
+    sums = {"n_completed_trials": n_trials, "n_errored_trials": 0}
+    return {
+        "id": "job-1",
+        "started_at": "2026-05-01T09:58:00",
+        "finished_at": "2026-05-01T10:06:00",
+        "n_total_trials": n_trials,
+        "stats": sums | stats,
+    }
+
+
+def write(path: Path, document: object) -> Path:
+    """Write a document as JSON, and the folders above it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(document), encoding="utf-8")
+    return path
+
+
+EXAMPLES: tuple[bytes, ...] = tuple(
+    json.dumps(document).encode()
+    for document in (
+        atif(),
+        atif(subagent_trajectories=[atif(trajectory_id="sub")]),
+        trial("task-a__x"),
+        job() | {"trial_results": [trial("task-a__y", 0.25)]},
+    )
+)
