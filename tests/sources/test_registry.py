@@ -37,6 +37,7 @@ def test_formats_are_found_by_their_files() -> None:
         "inspect",
         "intelligence-per-watt",
         "ml-energy",
+        "terminal-bench",
         "vllm-bench",
         "zeus",
         "table",

@@ -125,6 +125,38 @@ def job(n_trials: int = 2, **stats: object) -> Fields:
     }
 
 
+def tb_trial(
+    task: str = "hello", k: int = 1, resolved: bool | None = True, **changes: object
+) -> Fields:
+    """A trial of Terminal-Bench."""
+    name = f"{task}.{k}-of-2.night"
+    times = {
+        f"{part}_{end}_at": f"2026-05-01T10:{minute:02}:00+00:00"
+        for part, begin in (("trial", 0), ("agent", 2), ("test", 30))
+        for end, minute in (("started", begin), ("ended", begin + 9))
+    }
+    whole = {
+        "id": f"id-{name}",
+        "trial_name": name,
+        "task_id": task,
+        "instruction": f"do {task}",
+        "is_resolved": resolved,
+        "failure_mode": "unset",
+        "parser_results": {"test_a": "passed", "test_b": "failed", "test_c": "passed"},
+        "recording_path": f"night/{task}/{name}/sessions/agent.cast",
+        "total_input_tokens": 900,
+        "total_output_tokens": 80,
+    }
+    return whole | times | changes
+
+
+def tb_run(*trials: Fields, **changes: object) -> Fields:
+    """The results of a run of Terminal-Bench; its sums are those of its trials."""
+    resolved = sum(bool(trial["is_resolved"]) for trial in trials)
+    sums = {"n_resolved": resolved, "accuracy": resolved / len(trials)}
+    return {"id": "run", "results": list(trials)} | sums | changes
+
+
 def write(path: Path, document: object) -> Path:
     """Write a document as JSON, and the folders above it."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -139,5 +171,7 @@ EXAMPLES: tuple[bytes, ...] = tuple(
         atif(subagent_trajectories=[atif(trajectory_id="sub")]),
         trial("task-a__x"),
         job() | {"trial_results": [trial("task-a__y", 0.25)]},
+        tb_run(tb_trial(), tb_trial("b", 2, None), pass_at_k={"1": 0.5}),
+        tb_trial("c"),
     )
 )
