@@ -37,6 +37,8 @@ def test_formats_are_found_by_their_files() -> None:
         "inspect",
         "intelligence-per-watt",
         "ml-energy",
+        "tau-bench",
+        "tau2-bench",
         "terminal-bench",
         "vllm-bench",
         "zeus",

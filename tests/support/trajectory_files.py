@@ -157,6 +157,120 @@ def tb_run(*trials: Fields, **changes: object) -> Fields:
     return {"id": "run", "results": list(trials)} | sums | changes
 
 
+def chat_tool(id: str, name: str, arguments: str) -> Fields:
+    """A request of a chat message."""
+    return {"id": id, "type": "function", "function": {"name": name, "arguments": arguments}}
+
+
+def tau_result(task: int = 3, trial: int = 1, reward: float = 1.0, **info: object) -> Fields:
+    """A conversation of tau-bench in which a tool failed."""
+    asked = [chat_tool("c1", "get_user", '{"id": "u"}'), chat_tool("c2", "book", "{}")]
+    messages = [
+        {"role": "system", "content": "# Airline Agent Policy"},
+        {"role": "user", "content": "hi"},
+        {"role": "assistant", "content": "looking", "tool_calls": asked},
+        {"role": "tool", "tool_call_id": "c2", "name": "book", "content": "Error: no such flight"},
+        {"role": "tool", "tool_call_id": "c1", "name": "get_user", "content": "{}"},
+        {"role": "assistant", "content": "done"},
+        {"role": "user", "content": "###STOP###"},
+    ]
+    about = {"user_id": "u", "instruction": "book", "actions": [{"name": "book"}], "outputs": []}
+    checks = {"reward": reward, "info": {"r_actions": reward}}
+    whole = {"task": about, "user_cost": 0.125, "reward_info": checks}
+    return {
+        "task_id": task,
+        "reward": reward,
+        "info": whole | info,
+        "traj": messages,
+        "trial": trial,
+    }
+
+
+def tau2_message(role: str, content: str | None, second: int, **more: object) -> Fields:
+    """A message of tau2-bench."""
+    return {"role": role, "content": content, "timestamp": f"2026-05-01T10:00:{second:02}"} | more
+
+
+def tau2_said(
+    role: str, content: str, second: int, tokens: tuple[int, int], **more: object
+) -> Fields:
+    """A message that a model wrote, with its tokens, its cost and its time."""
+    usage = {"prompt_tokens": tokens[0], "completion_tokens": tokens[1]}
+    measured = {"usage": usage, "cost": tokens[0] / 1000, "generation_time_seconds": 1.5}
+    return tau2_message(role, content, second, **(measured | more))
+
+
+def tau2_simulation(**changes: object) -> Fields:
+    """A simulation in which agent and user both run a tool."""
+    asked = [{"id": "c1", "name": "find", "arguments": {"q": 1}, "requestor": "assistant"}]
+    own = [{"id": "u1", "name": "reboot", "arguments": {}, "requestor": "user"}]
+    cached = {
+        "model": "m-2026",
+        "usage": {
+            "prompt_tokens": 300,
+            "completion_tokens": 30,
+            "total_tokens": 330,
+            "prompt_tokens_details": {"cached_tokens": 200},
+            "completion_tokens_details": {"reasoning_tokens": 12},
+        },
+    }
+    messages = [
+        tau2_message("assistant", "Hi! How can I help you?", 1, cost=0.0, usage=None),
+        tau2_said("user", "it is broken", 3, (50, 5)),
+        tau2_said("assistant", "", 6, (100, 10), tool_calls=asked),
+        tau2_message("tool", "not found", 7, id="c1", requestor="assistant", error=True),
+        tau2_said("user", "", 9, (60, 6), tool_calls=own),
+        tau2_message("tool", "rebooted", 10, id="u1", requestor="user", error=False),
+        tau2_said("assistant", "done", 12, (300, 30), raw_data=cached),
+    ]
+    reward = {
+        "reward": 1.0,
+        "reward_breakdown": {"DB": 1.0},
+        "action_checks": [{"action_match": True}, {"action_match": False}],
+    }
+    whole = {
+        "id": "sim-1",
+        "task_id": "t1",
+        "trial": 2,
+        "seed": 7,
+        "start_time": "2026-05-01T10:00:00",
+        "end_time": "2026-05-01T10:00:20",
+        "duration": 19.5,
+        "termination_reason": "user_stop",
+        "agent_cost": 0.4,
+        "user_cost": 0.11,
+        "reward_info": reward,
+        "review": {"cost": 0.03},
+        "messages": messages,
+    }
+    return whole | changes
+
+
+def tau2_results(*simulations: Fields, **changes: object) -> Fields:
+    """Results of tau2-bench."""
+    info = {
+        "git_commit": "abc",
+        "num_trials": 4,
+        "max_steps": 200,
+        "user_info": {"implementation": "user_simulator", "llm": "openai/u", "llm_args": {}},
+        "agent_info": {
+            "implementation": "llm_agent",
+            "llm": "openai/m",
+            "llm_args": {"temperature": 0.25, "api_key": "sk-secret"},
+        },
+        "environment_info": {"domain_name": "telecom", "policy": "long"},
+    }
+    tasks = [
+        {
+            "id": "t1",
+            "user_scenario": {"instructions": "fix"},
+            "evaluation_criteria": {"actions": []},
+        }
+    ]
+    whole = {"timestamp": "2026-05-01T09:00:00", "info": info, "tasks": tasks}
+    return whole | {"simulations": list(simulations)} | changes
+
+
 def write(path: Path, document: object) -> Path:
     """Write a document as JSON, and the folders above it."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -173,5 +287,7 @@ EXAMPLES: tuple[bytes, ...] = tuple(
         job() | {"trial_results": [trial("task-a__y", 0.25)]},
         tb_run(tb_trial(), tb_trial("b", 2, None), pass_at_k={"1": 0.5}),
         tb_trial("c"),
+        [tau_result(), tau_result(4, 0, 0.0)],
+        tau2_results(tau2_simulation(), tau2_simulation(id="sim-2", messages=None, ticks=[{}])),
     )
 )
