@@ -1,5 +1,6 @@
 """Logs for Inspect: its own reader takes them, and ours finds the same figures in them."""
 
+import itertools
 import json
 from pathlib import Path
 
@@ -76,8 +77,8 @@ def test_a_sample_has_the_conversation_the_calls_and_the_scores(
 def test_what_is_read_back_adds_up_to_the_same(samples: Store, tmp_path: Path) -> None:
     inspect_log.write_logs(samples, tmp_path / "logs")
     back = open_store(tmp_path / "back.duckdb", create=True)
-    for path in sorted((tmp_path / "logs").iterdir()):
-        back.ingest(sources.read(path))
+    paths = sorted((tmp_path / "logs").iterdir())
+    back.ingest(itertools.chain.from_iterable(map(sources.read, paths)))
     found, expected = back.sql(SUMS).row(0), samples.sql(SUMS).row(0)
     assert found == pytest.approx(expected)
 
