@@ -6,14 +6,10 @@ import msgspec
 import pytest
 
 from workbench.recorder.conversations import RecordedCall, Recording
-from workbench.recorder.requests import (
-    PromptMessage,
-    RecordedRequest,
-    ToolRequest,
-    ToolResult,
-)
+from workbench.recorder.requests import RecordedRequest
 from workbench.records import Call, Configuration, ToolCall, Trace
 from workbench.runner.providers.protocol import Reply
+from workbench.sources.prompts import PromptMessage, ToolRequest, ToolResult
 
 START = dt.datetime(2026, 3, 1, 12, tzinfo=dt.UTC)
 SYSTEM = PromptMessage("system", "You are a clerk.")

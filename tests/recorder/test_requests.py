@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from workbench.recorder import requests
-from workbench.recorder.requests import PromptMessage, RawRequest, ToolRequest, ToolResult
+from workbench.recorder.requests import RawRequest
+from workbench.sources.prompts import PromptMessage, ToolRequest, ToolResult
 
 CHAT = {
     "model": "gpt-x",

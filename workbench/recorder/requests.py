@@ -11,10 +11,16 @@ from typing import Any, NamedTuple
 import msgspec
 import zstandard
 
-from workbench.decoding import UNDECODABLE
 from workbench.records import json_text
 from workbench.runner.providers import effort
 from workbench.runner.providers.partial_reply import decode
+from workbench.sources.prompts import (
+    PromptMessage,
+    ToolRequest,
+    ToolResult,
+    canonical,
+    content_text,
+)
 
 Body = dict[str, Any]
 _body = msgspec.json.Decoder(Body)
@@ -35,32 +41,6 @@ class RawRequest(NamedTuple):
     path: str
     body: bytes
     encoding: str = ""
-
-
-class ToolRequest(NamedTuple):
-    """A tool call within a prompt: what the model asked for earlier."""
-
-    id: str
-    name: str
-    arguments: str | None
-
-
-class ToolResult(NamedTuple):
-    """The answer of a tool within a prompt; `id` or `name` may be empty."""
-
-    id: str
-    name: str
-    text: str
-    is_error: bool
-
-
-class PromptMessage(NamedTuple):
-    """One message of a prompt; thinking that is sent back is left out."""
-
-    role: str  # system | user | assistant | tool
-    text: str = ""
-    tool_calls: tuple[ToolRequest, ...] = ()
-    tool_results: tuple[ToolResult, ...] = ()
 
 
 class RecordedRequest(NamedTuple):
@@ -173,9 +153,11 @@ def _chat(body: Body) -> Iterator[PromptMessage]:
         calls = []
         for call in _objects(message.get("tool_calls")):
             function = _object(call.get("function")) or _object(call.get("custom"))
-            arguments = function.get("arguments", function.get("input"))
+            arguments = canonical(function.get("arguments", function.get("input")))
             calls.append(
-                ToolRequest(_text(call.get("id")), _text(function.get("name")), _json(arguments))
+                ToolRequest(
+                    _text(call.get("id")), _text(function.get("name")), canonical(arguments)
+                )
             )
         yield PromptMessage(role, text, tuple(calls))
 
@@ -204,7 +186,7 @@ def _responses(body: Body) -> Iterator[PromptMessage]:
             )
             tool_id = _text(item.get("call_id")) or _text(item.get("id"))
             name = _text(item.get("name")) or kind.removesuffix("_call")
-            call = ToolRequest(tool_id, name, _json(arguments))
+            call = ToolRequest(tool_id, name, canonical(arguments))
             yield PromptMessage("assistant", tool_calls=(call,))
         elif "role" in item:
             yield PromptMessage(_role(item.get("role")), content_text(item.get("content")))
@@ -217,7 +199,7 @@ def _messages(body: Body) -> Iterator[PromptMessage]:
         content = message.get("content")
         blocks = _objects(content) if isinstance(content, list) else ()
         calls = tuple(
-            ToolRequest(_text(b.get("id")), _text(b.get("name")), _json(b.get("input")))
+            ToolRequest(_text(b.get("id")), _text(b.get("name")), canonical(b.get("input")))
             for b in blocks
             if b.get("type") == "tool_use"
         )
@@ -245,7 +227,7 @@ def _gemini(body: Body) -> Iterator[PromptMessage]:
         calls, results, shown = [], [], []
         for part in parts:
             if call := _object(part.get("functionCall")):
-                arguments = _json(call.get("args") or {})
+                arguments = canonical(call.get("args") or {})
                 calls.append(ToolRequest(_text(call.get("id")), _text(call.get("name")), arguments))
             elif answer := _object(part.get("functionResponse")):
                 response = _object(answer.get("response"))
@@ -278,27 +260,6 @@ def _role(value: object) -> str:
     return role if role in {"system", "user", "assistant", "tool"} else "user"
 
 
-def content_text(content: object) -> str:
-    """Return the text of a content; images, files and sounds become their type and size."""
-    if isinstance(content, str):
-        return content
-    if isinstance(content, dict):
-        return _piece(content)
-    return "\n".join(filter(None, map(_piece, content))) if isinstance(content, list) else ""
-
-
-def _piece(piece: object) -> str:
-    if isinstance(piece, str):
-        return piece
-    if not isinstance(piece, dict) or piece.get("type") in {"thinking", "redacted_thinking"}:
-        return ""
-    for field in ("text", "refusal", "output"):
-        if isinstance(piece.get(field), str):
-            return str(piece[field])
-    kind = _text(piece.get("type")) or next(iter(piece), "part")
-    return f"[{kind}, {len(json_text(piece)):,} characters]"
-
-
 def _objects(value: object) -> list[Body]:
     return [v for v in value if isinstance(v, dict)] if isinstance(value, list) else []
 
@@ -309,20 +270,3 @@ def _object(value: object) -> Body:
 
 def _text(value: object) -> str:
     return value if isinstance(value, str) else ""
-
-
-def _json(value: object) -> str | None:
-    """Write arguments as canonical JSON, so that those of a reply and of a prompt are equal."""
-    if value is None:
-        return None
-    if not isinstance(value, str):
-        return json_text(value)
-    return canonical(value)
-
-
-def canonical(text: str) -> str:
-    """Rewrite a JSON text with sorted keys; what is no JSON stays."""
-    try:
-        return json_text(msgspec.json.decode(text))
-    except UNDECODABLE:
-        return text
