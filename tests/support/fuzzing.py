@@ -24,7 +24,7 @@ import click
 import hypothesis
 from hypothesis import strategies as st
 
-from tests.support import making, serving_files, trajectory_files
+from tests.support import making, serving_files, span_files, trajectory_files
 from tests.support.runner_stub import DONE, delta, usage
 from workbench import cells, sources, spool
 from workbench.errors import ConfigError, SliceError, WorkbenchError
@@ -716,6 +716,11 @@ def _sessions() -> tuple[bytes, ...]:
     )
 
 
+def _spans() -> tuple[bytes, ...]:
+    run = span_files.agent_run()
+    return span_files.lines(*run), json.dumps(span_files.request(*run)).encode()
+
+
 _SHEET = b"""
 [[price]]
 provider = "openai"
@@ -772,6 +777,7 @@ _MADE: dict[str, Callable[[], Target]] = {
     "yaml": lambda: Target("yaml", (json.dumps(_TABLE).encode(),), _read_yaml),
     "answer": lambda: Target("answer", _SAID, _read_answer),
     "sessions": lambda: Target("sessions", _sessions(), _read_file("lines.jsonl")),
+    "spans": lambda: Target("spans", _spans(), _read_file("spans.json")),
     "serving": lambda: Target("serving", serving_files.EXAMPLES, _read_file("benchmark.json")),
     "trajectories": lambda: Target(
         "trajectories", trajectory_files.EXAMPLES, _read_file("trajectory.json")

@@ -132,10 +132,11 @@ def import_(
 ) -> None:
     """Import logs, tables, or another store.
 
-    You can import files and folders of: Inspect logs (.eval, .json), sessions of Claude Code and
-    Codex, batch results, EvalPlus results, tables (CSV, JSON, JSONL, YAML, Parquet) with a mapping,
-    stores (.duckdb), their spools, and folders and bundles that workbench export wrote. Importing a
-    file twice changes nothing. If a file fails, none of it is stored; the others are imported.
+    You can import files and folders of every format that workbench import --formats lists: logs of
+    evaluations, sessions of agents, spans of tracers, batch results, serving benchmarks, tables
+    (CSV, JSON, JSONL, YAML, Parquet) with a mapping. You can also import stores (.duckdb), their
+    spools, and folders and bundles that workbench export wrote. Importing a file twice changes
+    nothing. If a file fails, none of it is stored; the other files are imported.
 
     The status of a file is ok (everything was imported and agrees with the totals that the file
     states), partial (samples or rows are missing, or its version is not known), differs (its rows

@@ -74,7 +74,6 @@ class Conversation:
         """
         self.number = number
         self.transcript = CallTranscript(clean)
-        self._clean = clean
         self._calls: list[RecordedCall] = []
 
     @property
@@ -106,7 +105,6 @@ class Conversation:
         configuration = self._configuration(recording.strategy)
         calls = tuple(self._numbered(recording.run_id))
         last = self._calls[-1]
-        answered = [c.reply for c in self._calls if c.reply.text]
         began = first.reply.call.started_at
         yield from (item, configuration)
         yield Trace(
@@ -118,7 +116,7 @@ class Conversation:
             trial=recording.trial_of(item.item_id, self.number),
             started_at=began,
             e2e_s=seconds_between(began, max(call.ended_at for call in self._calls)),
-            answer=self._clean(answered[-1].text) if answered else None,
+            answer=self.transcript.last_reply or None,
             stop_reason=last.reply.stop_reason,
             error_type=last.reply.call.error_type,
             error_message=last.reply.call.error_message,

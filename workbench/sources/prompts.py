@@ -57,6 +57,7 @@ class CallTranscript:
         messages: in order.
         tools: the tool calls, in order.
         first_input: the first text of the user; None before it.
+        last_reply: the last text of a reply; "" before it.
     """
 
     def __init__(self, clean: Callable[[str], str] = str) -> None:
@@ -68,6 +69,7 @@ class CallTranscript:
         self.messages: list[Message] = []
         self.tools: list[ToolCall] = []
         self.first_input: str | None = None
+        self.last_reply = ""
         self._clean = clean
         self._tool_by_id: dict[str, int] = {}
         self._n_tools: collections.Counter[int | None] = collections.Counter()  # of each call
@@ -127,6 +129,10 @@ class CallTranscript:
             ),
             None,
         )
+
+    def tool_with(self, id_: str) -> int | None:
+        """Return the ordinal of the tool call with an id; None where there is none."""
+        return self._tool_by_id.get(id_)
 
     def add_tool(
         self, tool: ToolRequest, ordinal: int | None, started_at: dt.datetime | None = None
@@ -203,7 +209,8 @@ class CallTranscript:
             self.add_message("assistant", "thinking", reply.thinking, ordinal)
         if reply.text:
             self.add_message("assistant", "text", reply.text, ordinal)
-            self._replies.add(squeezed(self._clean(reply.text)))
+            self.last_reply = self._clean(reply.text)
+            self._replies.add(squeezed(self.last_reply))
         for tool in reply.tool_calls:
             place = self.add_tool(tool, ordinal, ended_at)
             self.add_message("assistant", "tool_call", _shown(tool), ordinal, place)
