@@ -271,6 +271,140 @@ def tau2_results(*simulations: Fields, **changes: object) -> Fields:
     return whole | {"simulations": list(simulations)} | changes
 
 
+def exgentic_lines(*more: Fields) -> list[Fields]:
+    """A trajectory of Exgentic: a greeting, then two tools asked for in one answer."""
+    head = {"run_id": "run-1", "session_id": "s-9", "task_id": "t-5", "benchmark_cost": 0.5}
+
+    def action(
+        step: int, cost: float, name: str, error: str | None = None, **arguments: object
+    ) -> Fields:
+        validation = {"valid": error is None, "error": error}
+        asked = {"name": name, "arguments": arguments, "id": f"a{step}", "validation": validation}
+        return {"event": "action", **head, "step": step, "action": asked, "agent_cost": cost}
+
+    def observation(step: int, cost: float, result: object) -> Fields:
+        seen = {"result": result, "invoking_actions": [{"id": f"a{step}"}] if step else []}
+        return {
+            "event": "observation",
+            **head,
+            "step": step,
+            "observation": seen,
+            "agent_cost": cost,
+        }
+
+    return [
+        observation(0, 0, {"sender": "user", "message": "hello"}),
+        action(1, 0.25, "message", content="which one?"),
+        observation(1, 0.25, {"sender": "user", "message": "that one"}),
+        action(2, 0.75, "find", q=1),
+        observation(2, 0.75, {"output": "x", "returncode": 2}),
+        action(3, 0.75, "book", "no such field", q=2),
+        observation(3, 0.75, "refused"),
+        action(4, 1.0, "finish"),
+        {"event": "observation", **head, "step": 4, "observation": None, "agent_cost": 1.0},
+        *more,
+    ]
+
+
+def exgentic_results(**changes: object) -> Fields:
+    """The results of the session."""
+    whole = {
+        "session_id": "9b03",
+        "success": True,
+        "score": 1.0,
+        "is_finished": True,
+        "status": "success",
+        "steps": 4,
+        "action_count": 4,
+        "invalid_action_count": 1,
+        "agent_cost": 1.125,
+        "benchmark_cost": 0.5,
+        "execution_time": 46.5,
+        "details": {"session_metrics": {"recall": 0.75, "db_match": True}},
+        "cost_reports": {
+            "agent": {"model_name": "openai/m"},
+            "benchmark": {"model_name": "azure/u"},
+        },
+        "task_id": "t-5",
+    }
+    return whole | changes
+
+
+def hal_upload(logged: object, **changes: object) -> Fields:
+    """An upload of HAL with a task that passed, one that failed and one that broke off."""
+    config = {
+        "agent_name": "Tool Agent",
+        "benchmark_name": "taubench_airline",
+        "date": "2026-05-01",
+        "run_id": "run-7",
+        "agent_args": {"model_name": "openai/m", "api_key": "sk-secret", "max_steps": 9},
+        "run_command": "hal-eval --key sk-secret",
+    }
+    whole = {
+        "config": config,
+        "results": {
+            "accuracy": 0.5,
+            "total_cost": 0.75,
+            "successful_tasks": ["a"],
+            "failed_tasks": ["b", "c"],
+            "latencies": {"a": {"total_time": 1.0}, "b": {"total_time": 0.0}},
+        },
+        "raw_eval_results": {
+            "a": {"reward": 1.0, "cost": 0.5, "confidence": 0.875},
+            "b": {"reward": 0.25},
+            "c": "it broke",
+        },
+        "raw_logging_results": logged,
+        "task_prompts": {"a": "do a"},
+        "total_usage": {"m": {"prompt_tokens": 30, "completion_tokens": 12}},
+        "total_cost": 0.75,
+    }
+    return whole | changes
+
+
+def hal_log() -> Fields:
+    """The log of a task in the new layout."""
+    usage = {"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 15}
+    times = {"started_at": "2026-05-01T10:00:00+00:00", "ended_at": "2026-05-01T10:00:02+00:00"}
+    later = {"started_at": "2026-05-01T10:00:05+00:00", "ended_at": "2026-05-01T10:00:09+00:00"}
+    second = usage | {"prompt_tokens": 20, "completion_tokens": 7, "total_tokens": 27}
+    return {
+        "messages": [
+            {"role": "user", "content": "do a"},
+            {"role": "assistant", "content": None, "tool_calls": [chat_tool("c", "look", "{}")]},
+            {"role": "tool", "tool_call_id": "c", "content": "seen"},
+            {"role": "assistant", "content": "done"},
+        ],
+        "call_metadata": [times | {"usage": usage}, later | {"usage": second}],
+        "model": "m-2026",
+        "call_count": 2,
+    }
+
+
+def weave_call(id: str, parent: str | None, second: int, *, own: bool, **more: object) -> Fields:
+    """A call as Weave recorded it; a parent has the usage of its children in its summary only."""
+    usage = {"prompt_tokens": 10 + second, "completion_tokens": 2, "total_tokens": 12 + second}
+    reply = {"choices": [{"message": {"role": "assistant", "content": f"say {second}"}}]}
+    whole = {
+        "id": id,
+        "parent_id": parent,
+        "weave_task_id": "a",
+        "started_at": f"2026-05-01T10:00:{second:02}+00:00",
+        "ended_at": f"2026-05-01T10:00:{second + 1:02}+00:00",
+        "inputs": {"model": "m", "messages": [{"role": "user", "content": "hi"}] * second},
+        "output": reply | {"usage": usage, "model": "m-2026"} if own else None,
+        "summary": {"usage": {"m": usage}},
+    }
+    return whole | more
+
+
+def write_lines(path: Path, rows: list[Fields]) -> Path:
+    """Write JSON lines, and the folders above them."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
 def write(path: Path, document: object) -> Path:
     """Write a document as JSON, and the folders above it."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -290,4 +424,10 @@ EXAMPLES: tuple[bytes, ...] = tuple(
         [tau_result(), tau_result(4, 0, 0.0)],
         tau2_results(tau2_simulation(), tau2_simulation(id="sim-2", messages=None, ticks=[{}])),
     )
+)
+EXAMPLES += (
+    json.dumps(hal_upload({"a": hal_log()})).encode(),
+    json.dumps(hal_upload([weave_call("p", None, 1, own=True)])).encode(),
+    json.dumps(exgentic_results()).encode(),
+    "".join(json.dumps(line) + "\n" for line in exgentic_lines()).encode(),
 )
