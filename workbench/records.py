@@ -8,7 +8,8 @@ the record, so that importing a file twice, or merging a copy of a store, change
 
 import datetime as dt
 import hashlib
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -399,6 +400,15 @@ class Attempt(Record, frozen=True, kw_only=True):
     item_id: str
     trial: int
     started_at: dt.datetime
+
+
+class Rows(NamedTuple):
+    """Many rows at once, in the place of records: a Polars frame for each of some tables.
+
+    A frame has columns of its table, those that are not all null among them.
+    """
+
+    tables: Mapping[str, Any]
 
 
 AnyRecord = Run | Task | Item | Configuration | Trace | EnergyBalance | Result | Price | Attempt

@@ -621,9 +621,17 @@ def _read_cells(data: bytes, folder: Path) -> None:
     mapping.write_bytes(_CSV_MAPPING)
     with contextlib.suppress(WorkbenchError):
         load_task(str(table))
-    report = FileReport(table)
-    for batch in frames.batches(sources.read(table, report=report, mapping=mapping)):
-        assert batch
+    faults: list[WorkbenchError | None] = [None, None]
+    for place, read in enumerate((sources.read, sources.read_rows)):
+        try:
+            for batch in frames.batches(read(table, mapping=mapping)):
+                assert batch
+        except WorkbenchError as error:
+            faults[place] = error
+    if str(faults[0]) != str(faults[1]):
+        raise Crash(f"cells: row by row {faults[0]}, in bulk {faults[1]}")
+    if faults[0] is not None:
+        raise faults[0]
 
 
 _SAID = (

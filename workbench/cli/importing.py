@@ -238,7 +238,7 @@ def _read(
             else ImportOutcome(file.path, skipped=reason, is_unknown=True)
         )
     report = sources.FileReport(file.path, skip_bad_rows=skip_bad_rows)
-    records = sources.read(file.path, report=report, mapping=mapping, source=source)
+    records = sources.read_rows(file.path, report=report, mapping=mapping, source=source)
     try:
         if store is None:
             for _ in records:

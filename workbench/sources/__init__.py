@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from workbench.errors import ConfigError, ImportFormatError
-from workbench.records import AnyRecord
+from workbench.records import AnyRecord, Rows
 from workbench.sources import external
 from workbench.sources.report import FileReport, Total
 
@@ -30,6 +30,7 @@ __all__ = [
     "parts",
     "problems",
     "read",
+    "read_rows",
     "shipped_names",
     "sources",
     "why_not",
@@ -214,6 +215,33 @@ def read(
     report.format = source.name
     try:
         yield from source.read(path, report=report, mapping=mapping)
+    except OSError as error:
+        raise ImportFormatError(f"{path} cannot be read: {error.strerror or error}") from error
+
+
+def read_rows(
+    path: str | Path,
+    *,
+    report: FileReport | None = None,
+    mapping: str | Path | None = None,
+    source: Source | None = None,
+) -> Iterator[AnyRecord | Rows]:
+    """Yield as `read` does, and many rows at once where the source can read a file in bulk.
+
+    This is several times faster; `Store.ingest` takes both.
+
+    Raises:
+        ImportFormatError: the file's format is unknown, or the file is broken.
+    """
+    path = Path(path)
+    report = report or FileReport(path)
+    source = detect(path, mapping=mapping, source=source)
+    in_bulk: Callable[..., Iterator[AnyRecord | Rows]] | None = getattr(source, "read_rows", None)
+    if in_bulk is None:
+        yield from read(path, report=report, mapping=mapping, source=source)
+        return
+    try:
+        yield from in_bulk(path, report=report, mapping=mapping)
     except OSError as error:
         raise ImportFormatError(f"{path} cannot be read: {error.strerror or error}") from error
 

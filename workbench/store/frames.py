@@ -32,11 +32,20 @@ def polars_schema(table: schema.Table) -> dict[str, Any]:
     return {c.name: _POLARS[c.type] for c in table.columns}
 
 
-def batches(records: Iterable[r.AnyRecord]) -> Iterator[Frames]:
-    """Cut a stream of records into frames, holding one batch at a time."""
+def batches(records: Iterable[r.AnyRecord | r.Rows]) -> Iterator[Frames]:
+    """Cut a stream of records into frames, holding one batch at a time.
+
+    Frames that come in the stream are batches of their own; they may lack columns.
+    """
     growing: set[str] = set()
     batch = _Batch(growing)
     for record in records:
+        if isinstance(record, r.Rows):
+            if batch.named or batch.traces:
+                yield batch.frames()
+                batch = _Batch(growing)
+            yield dict(record.tables)
+            continue
         batch.add(record)
         if len(batch.traces) >= BATCH_TRACES or batch.text_bytes >= BATCH_TEXT_BYTES:
             yield batch.frames()

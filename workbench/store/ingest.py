@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Iterable, Mapping
 
 import duckdb
+import polars as pl
 
 from workbench import formats, prices, schema
 from workbench.records import NOT_RUN, AnyRecord, Price
@@ -98,10 +99,31 @@ def write_frames(
     for name, frame in filled.items():
         connection.register(names[name], frame)
     try:
-        write(connection, names, report)
+        whole = {
+            name: _with_all_columns(connection, name, frame, names[name])
+            for name, frame in filled.items()
+        }
+        write(connection, whole, report)
     finally:
         for name in names.values():
             connection.unregister(name)
+
+
+def _with_all_columns(
+    connection: duckdb.DuckDBPyConnection, table: str, frame: pl.DataFrame, relation: str
+) -> str:
+    """Return a relation with all columns of a table; those that a frame lacks are null."""
+    known = set(frame.columns)
+    columns = schema.TABLES[table].columns
+    if known >= {column.name for column in columns}:
+        return relation
+    chosen = ", ".join(
+        c.name if c.name in known else f"NULL::{c.sql_type} AS {c.name}" for c in columns
+    )
+    connection.execute(
+        f"CREATE OR REPLACE TEMP VIEW whole_{table} AS SELECT {chosen} FROM {relation}"
+    )
+    return f"whole_{table}"
 
 
 def _insert_named(

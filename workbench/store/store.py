@@ -13,7 +13,7 @@ import polars as pl
 from workbench import hardware, schema, spool
 from workbench.errors import QueryError
 from workbench.models import Alias
-from workbench.records import AnyRecord, Price
+from workbench.records import AnyRecord, Price, Rows
 from workbench.slice import Slice
 from workbench.slice.joining import identifier, joined
 from workbench.slice.names import entry, is_entry
@@ -484,7 +484,7 @@ class Store:
 
     # -- writing ---------------------------------------------------------------------------------
 
-    def ingest(self, records: Iterable[AnyRecord], *, source: str = "") -> IngestReport:
+    def ingest(self, records: Iterable[AnyRecord | Rows], *, source: str = "") -> IngestReport:
         """Write what the store lacks of a stream of records: all of it, or nothing if it fails.
 
         The stream is read before the file is taken, so that the lease stays short.

@@ -6,10 +6,10 @@ from workbench import schema
 from workbench.sources.report import FileReport
 from workbench.sources.tables.paths import Row
 
-_CACHED = ("cache_read_tokens", "cache_write_5m_tokens", "cache_write_1h_tokens")
-_AMOUNTS = frozenset({"s", "USD", "J", "tokens", "count", "USD/Mtok", "USD/h"})
-_WITHOUT_CACHED = "input excludes cached"
-_WITHOUT_THINKING = "output excludes thinking"
+CACHED = ("cache_read_tokens", "cache_write_5m_tokens", "cache_write_1h_tokens")
+AMOUNTS = frozenset({"s", "USD", "J", "tokens", "count", "USD/Mtok", "USD/h"})
+WITHOUT_CACHED = "input excludes cached"
+WITHOUT_THINKING = "output excludes thinking"
 
 
 def make_inclusive(
@@ -20,7 +20,7 @@ def make_inclusive(
     Exports of routers contain rows of several conventions, so that the row's total decides. The
     mapping's convention applies to rows without a total, and to those where none gives the total.
     """
-    excludes = _WITHOUT_CACHED in conventions, _WITHOUT_THINKING in conventions
+    excludes = WITHOUT_CACHED in conventions, WITHOUT_THINKING in conventions
     by_total = _by_total(values, excludes)
     if by_total is None:
         parts = f"input {values['input_tokens']} + output {values['output_tokens']}"
@@ -59,7 +59,7 @@ def _by_total(values: Row, declared: tuple[bool, bool]) -> tuple[bool, bool] | N
 
 
 def _cached(values: Row) -> int:
-    return sum(values.get(name) or 0 for name in _CACHED)
+    return sum(values.get(name) or 0 for name in CACHED)
 
 
 def clear_contradictions(
@@ -93,6 +93,6 @@ def clear_negative(
 ) -> None:
     """Make amounts below zero unknown, and report them."""
     for name, value in values.items():
-        if isinstance(value, (int, float)) and value < 0 and columns[name].unit in _AMOUNTS:
+        if isinstance(value, (int, float)) and value < 0 and columns[name].unit in AMOUNTS:
             report.mismatches.add(f"{place}: {name} is {value:g}, below 0; stored as unknown")
             values[name] = None

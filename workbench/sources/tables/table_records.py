@@ -3,7 +3,7 @@
 import dataclasses
 import difflib
 import functools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from collections.abc import Mapping as Dict
 from typing import Any
 
@@ -20,6 +20,7 @@ from workbench.records import (
     Result,
     Score,
     Task,
+    content_id,
     json_text,
 )
 from workbench.sources.report import FileReport, Total
@@ -61,7 +62,7 @@ from workbench.sources.tables.trace_groups import (
 from workbench.sources.tables.units import PLAIN_FORMAT, UNITS, CellFormat, convert, equals, is_null
 
 _ROUNDING = 1e-9  # a rounded mean of scores may be this far outside of its scale
-_NAMES = (
+NAMES = (
     "task",
     "task_version",
     "item",
@@ -74,7 +75,7 @@ _NAMES = (
 )
 _MAX_LISTED = 20  # names of columns in one note
 _FLOAT = schema.Column("number", "float")
-_SHARE = schema.Column("score", "float", "0..1")
+SHARE = schema.Column("score", "float", "0..1")
 _OF_THE_FILE = frozenset({"@stem", "@name", "@folder", "@row", "@repeat"})
 _TOOLS = schema.TABLES["tool_calls"]
 _TOOL_COLUMNS = {
@@ -88,8 +89,8 @@ def _names(record: type[msgspec.Struct], *without: str) -> tuple[str, ...]:
     return tuple(f for f in record.__struct_fields__ if f in fields() and f not in without)
 
 
-_ITEM = _names(Item)
-_CONFIGURATION = _names(Configuration)
+ITEM_FIELDS = _names(Item)
+CONFIGURATION_FIELDS = _names(Configuration)
 
 
 class RowReader:
@@ -112,17 +113,18 @@ class RowReader:
         self.sums: dict[str, float] = {}
         self.counts: dict[str, int] = {}
         self.evidence = ColumnEvidence(
-            self._texts, _numeric(mapping), _named(mapping), lambda: self._open().delimiter
+            self._texts, numeric_paths(mapping), _named(mapping), lambda: self._open().delimiter
         )
         self._yielded_ids: set[str] = set()
         trial = mapping.columns.get("trial")
         self._counts_repeats = trial is not None and trial.path == "@repeat"
-        self._trials: set[tuple[str, str, int]] = set()
+        self._trials: set[bytes] = set()  # ids of the traces so far
+        self.distinct_texts: Callable[[frozenset[str]], list[dict[str, str]] | None] | None = None
         self._repeats: dict[tuple[str, str, str | None], int] = {}
         self._rows_read = 0
         self._last: Found = Found("", {}, table.header)
         self._groups: dict[str, Group] = {}
-        self._held: dict[tuple[str, str, int], tuple[str, list[Any]]] = {}
+        self._held: dict[bytes, tuple[str, list[Any]]] = {}
 
     # -- cells ---------------------------------------------------------------------------------
 
@@ -207,7 +209,14 @@ class RowReader:
         return self.stream.rows(self._open(), FileReport(self.path, skip_bad_rows=True))
 
     def _texts(self, paths: frozenset[str]) -> Iterator[dict[str, str]]:
-        """Yield the text cells of some columns, row by row, by reading the file again."""
+        """Yield the text cells of some columns by reading the file again.
+
+        A text may come once where it stands in many rows.
+        """
+        distinct = self.distinct_texts(paths) if self.distinct_texts else None
+        if distinct is not None:
+            yield from distinct
+            return
         for row in self._again():
             raw_cells = {path: self.stream.raw(row, path) for path in paths}
             yield {path: cell for path, cell in raw_cells.items() if isinstance(cell, str)}
@@ -256,7 +265,7 @@ class RowReader:
             values["item"] = self._typed_key(values["item"], item)
         if values.get("e2e_s") is None and values.get("ended_at") and values.get("started_at"):
             values["e2e_s"] = (values["ended_at"] - values["started_at"]).total_seconds()
-        for name in _NAMES if self.is_text else ():
+        for name in NAMES if self.is_text else ():
             if isinstance(values.get(name), str):
                 values[name] = values[name].strip()
         return values
@@ -314,11 +323,11 @@ class RowReader:
         """Build a row's aggregates: task and configuration if new, then a result per metric."""
         values = self.values(row)
         self._require(values, ("task", "model"), row.place)
-        task = self._task(values)
-        configuration = self._configuration(row, values)
+        task = self.task(values)
+        configuration = self.configuration(row, values)
         metadata = self.group(row, self.mapping.metadata)
         values_by_metric = {
-            metric: self.cell(row, column, _metric_field(metric, column))
+            metric: self.cell(row, column, metric_field(metric, column))
             for metric, column in self.mapping.results.items()
         }
         self._add_up(values)
@@ -344,7 +353,7 @@ class RowReader:
             )
             for metric, column in self.mapping.results.items()
         ]
-        return [*self._unseen(task, configuration), *results]
+        return [*self.unseen(task, configuration), *results]
 
     def trace(self, row: Found, report: FileReport) -> list[AnyRecord]:
         """Build a row's attempt: task, item and configuration if new, then the trace.
@@ -360,10 +369,10 @@ class RowReader:
             return []
         self._require(values, ("task", "item", "model"), row.place)
         part = self._part(row, values, report)
-        task = self._task(values)
-        configuration = self._configuration(row, values)
+        task = self.task(values)
+        configuration = self.configuration(row, values)
         item_metadata = self.group(row, self.mapping.item_metadata)
-        item = Item(task_id=task.task_id, **_pick(values, _ITEM), metadata=item_metadata)
+        item = Item(task_id=task.task_id, **_pick(values, ITEM_FIELDS), metadata=item_metadata)
         self._add_up(values)
         if self._is_superseded(row):
             what = f"{row.place}: request {values['request_id']!r} continues in a later row"
@@ -375,10 +384,10 @@ class RowReader:
             group.add(part, task, item, configuration, report)
             return []
         trial = values.get("trial") or 0
-        key = (configuration.configuration_id, item.item_id, trial)
+        key = self._trial_key(configuration, item, trial)
         while self._counts_repeats and key in self._trials:
             trial += 1
-            key = (configuration.configuration_id, item.item_id, trial)
+            key = self._trial_key(configuration, item, trial)
         if key in self._trials and self.mapping.keep == "first":
             what = f"{row.place}: item {item.item!r}, trial {trial} occurs twice"
             report.duplicates.add(f"{what}; the first one is imported")
@@ -395,15 +404,33 @@ class RowReader:
         make_inclusive(values, self._conventions(row), row.place, report)
         clear_contradictions(values, fields(), row.place, report)
 
-    def _taken(
-        self, key: tuple[str, str, int], place: str, records: list[Any], report: FileReport
-    ) -> list[Any]:
+    def _trial_key(self, configuration: Configuration, item: Item, trial: int) -> bytes:
+        """Return the bytes of the trace's id."""
+        parts = (self.run_id, configuration.configuration_id, item.item_id, trial)
+        return bytes.fromhex(content_id("Trace", *parts))
+
+    def add_trials(self, keys: list[bytes]) -> bool:
+        """Note the ids of a block's traces; returns False, and notes none, if one is known."""
+        fresh = set(keys)
+        if len(fresh) < len(keys) or not self._trials.isdisjoint(fresh):
+            return False
+        self._trials |= fresh
+        return True
+
+    def add_ids(self, ids: list[str]) -> list[bool]:
+        """Note the ids of a block's items; returns which of them are new."""
+        are_new = [id not in self._yielded_ids for id in ids]
+        self._yielded_ids.update(ids)
+        return are_new
+
+    def _taken(self, key: bytes, place: str, records: list[Any], report: FileReport) -> list[Any]:
         """Return a trace's records, or hold them if a later row may replace them."""
         if self.mapping.keep == "first":
             report.rows_out += 1
-            return [*self._unseen(*records[:-1]), records[-1]]
+            return [*self.unseen(*records[:-1]), records[-1]]
         if key in self._held:
-            what = f"{self._held[key][0]}: item {records[1].item!r}, trial {key[2]} occurs again"
+            item, trial = records[1].item, records[3].trial
+            what = f"{self._held[key][0]}: item {item!r}, trial {trial} occurs again"
             report.duplicates.add(f"{what}; the last one is imported")
         self._held[key] = (place, records)
         return []
@@ -412,7 +439,7 @@ class RowReader:
         """Yield the traces of several rows, and those that a later row could have replaced."""
         for _, records in self._held.values():
             report.rows_out += 1
-            yield from (*self._unseen(*records[:-1]), records[-1])
+            yield from (*self.unseen(*records[:-1]), records[-1])
         for group in self._groups.values():
             if not group.records:
                 report.bad_row(
@@ -422,7 +449,7 @@ class RowReader:
                 )
                 continue
             report.rows_out += len(group.parts)
-            yield from (*self._unseen(*group.records), group.trace(self.run_id))
+            yield from (*self.unseen(*group.records), group.trace(self.run_id))
         if self._groups:
             report.notes["traces, of several rows each where they have the same id"] += len(
                 self._groups
@@ -442,7 +469,7 @@ class RowReader:
                     f"{self.path}, {row.place}: [scores] {name} has the name of the scorer; give it"
                     " another name"
                 )
-            value = self.cell(row, column, _SHARE)
+            value = self.cell(row, column, SHARE)
             if value is not None:
                 passed = value >= 1
                 yield Score(scorer=name, score=value, passed=passed, value=_number_text(value))
@@ -487,13 +514,15 @@ class RowReader:
 
     # -- parts of records ----------------------------------------------------------------------
 
-    def _task(self, values: Row) -> Task:
+    def task(self, values: Row) -> Task:
+        """Build the task of a row."""
         scorer = values.get("scorer")
         return Task(task=values["task"], version=values.get("task_version"), scorer=scorer)
 
-    def _configuration(self, row: Found, values: Row) -> Configuration:
+    def configuration(self, row: Found, values: Row) -> Configuration:
+        """Build the configuration of a row."""
         return Configuration(
-            **_pick(values, _CONFIGURATION),
+            **_pick(values, CONFIGURATION_FIELDS),
             strategy_params=self.group(row, self.mapping.strategy_params),
             settings=self.group(row, self.mapping.settings),
         )
@@ -507,7 +536,7 @@ class RowReader:
                     f"{self.path}, {row.place}: [metrics] {name} has the name of the scorer;"
                     " give it another name"
                 )
-            value = self.cell(row, column, _metric_field(name, column))
+            value = self.cell(row, column, metric_field(name, column))
             if value is None:
                 continue
             is_share = (column.low, column.high, column.direction) == (0, 1, "higher")
@@ -523,7 +552,8 @@ class RowReader:
                 direction=column.direction,
             )
 
-    def _unseen(self, *records: Task | Item | Configuration) -> Iterator[AnyRecord]:
+    def unseen(self, *records: Task | Item | Configuration) -> Iterator[AnyRecord]:
+        """Yield those of some records that were not there before."""
         for record in records:
             id = getattr(record, f"{type(record).__name__.lower()}_id")
             if id not in self._yielded_ids:
@@ -618,7 +648,7 @@ def _typed_alone(text: str) -> Any:
     return survey.typed(text)
 
 
-def _numeric(mapping: Mapping) -> frozenset[str]:
+def numeric_paths(mapping: Mapping) -> frozenset[str]:
     """Return the columns of numbers, which are evidence for the file's decimal mark."""
     types = {"int", "float"}
     number_columns = [
@@ -719,7 +749,7 @@ def _check_range(value: Any, column: Column, field: schema.Column) -> Any:
     )
 
 
-def _metric_field(name: str, column: Column) -> schema.Column:
+def metric_field(name: str, column: Column) -> schema.Column:
     """Return the field that a metric is read as."""
     unit = UNITS[column.unit].store_unit if column.unit in UNITS else ""
     return schema.Column(name, "float", unit)

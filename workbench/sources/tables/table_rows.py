@@ -5,7 +5,7 @@ import dataclasses
 import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
@@ -152,26 +152,73 @@ def _found(place: str, node: Any, beside: Mapping[str, Any], names: Row) -> Foun
 
 
 def _csv(path: Path, report: FileReport, delimiter: str) -> Table:
-    csv.field_size_limit(CELL_LIMIT)  # the default of 128 KiB is less than one long answer
-    lines = _text_lines(path)
+    lines = text_lines(path)
     names, delimiter, n_lines = _read_csv_head(path, lines, delimiter)
-    reader = csv.reader(lines, delimiter=delimiter, strict=True)
+    head = CsvHead(tuple(names), delimiter, 0, n_lines + 1)
+    rows = csv_rows(path, lines, head, head.line, report)
+    return Table({}, tuple(names), rows, is_text=True, delimiter=delimiter)
 
-    def rows() -> Iterator[Found]:
-        first = start = n_lines + 1
-        try:
-            for cells_ in reader:
-                place = f"line {start}"
-                start = reader.line_num + first
-                if len(cells_) == len(names):
-                    yield Found(place, dict(zip(names, cells_, strict=True)))
-                elif cells_:
-                    n = f"{len(cells_)} cells, but the head names {len(names)}"
-                    report.bad_row(f"{path}, {place}: {n}")
-        except csv.Error as error:
-            raise ImportFormatError(f"{path}, line {start}: {error}") from error
 
-    return Table({}, tuple(names), rows(), is_text=True, delimiter=delimiter)
+class CsvHead(NamedTuple):
+    """The head of a CSV.
+
+    Attributes:
+        names: names of the columns.
+        delimiter: the delimiter.
+        start: offset of the first row.
+        line: number of its line.
+    """
+
+    names: tuple[str, ...]
+    delimiter: str
+    start: int
+    line: int
+
+
+def csv_rows(
+    path: Path, lines: Iterator[str], head: CsvHead, first: int, report: FileReport
+) -> Iterator[Found]:
+    """Yield the rows of lines of a CSV.
+
+    Args:
+        path: the file, for messages.
+        lines: the lines below the head, or from the beginning of a later row on.
+        head: the head of the file.
+        first: number of the first line.
+        report: gets the rows that have more or fewer cells.
+    """
+    names = head.names
+    csv.field_size_limit(CELL_LIMIT)  # the default of 128 KiB is less than one long answer
+    reader = csv.reader(lines, delimiter=head.delimiter, strict=True)
+    start = first
+    try:
+        for cells_ in reader:
+            place = f"line {start}"
+            start = reader.line_num + first
+            if len(cells_) == len(names):
+                yield Found(place, dict(zip(names, cells_, strict=True)))
+            elif cells_:
+                n = f"{len(cells_)} cells, but the head names {len(names)}"
+                report.bad_row(f"{path}, {place}: {n}")
+    except csv.Error as error:
+        raise ImportFormatError(f"{path}, line {start}: {error}") from error
+
+
+def csv_head(path: Path, delimiter: str) -> CsvHead:
+    """Read the head of a CSV.
+
+    Args:
+        path: the file.
+        delimiter: the delimiter; "" detects it.
+
+    Raises:
+        ImportFormatError: it names no columns, or some twice, or is not UTF-8.
+    """
+    names, delimiter, n_lines = _read_csv_head(path, text_lines(path), delimiter)
+    with path.open("rb") as file:
+        for _ in range(n_lines):
+            file.readline()
+        return CsvHead(tuple(names), delimiter, file.tell(), n_lines + 1)
 
 
 def _read_csv_head(path: Path, lines: Iterator[str], delimiter: str) -> tuple[list[str], str, int]:
@@ -195,10 +242,10 @@ def _read_csv_head(path: Path, lines: Iterator[str], delimiter: str) -> tuple[li
     return names, delimiter, n_before + len(head)
 
 
-def _text_lines(path: Path) -> Iterator[str]:
-    """Yield the lines of a UTF-8 file with their ends; errors name the byte's offset."""
-    offset = 0
+def text_lines(path: Path, offset: int = 0) -> Iterator[str]:
+    """Yield the lines of a UTF-8 file from an offset on; errors name the byte's offset."""
     with path.open("rb") as file:
+        file.seek(offset)
         for line in file:
             if not offset and line[:2] in {b"\xff\xfe", b"\xfe\xff"}:
                 raise ImportFormatError(f"{path} is UTF-16, from byte 0 on; save it as UTF-8")
@@ -215,7 +262,7 @@ def _text_lines(path: Path) -> Iterator[str]:
 
 def _jsonl(path: Path, report: FileReport) -> Table:
     def rows() -> Iterator[Found]:
-        for number, line in enumerate(_text_lines(path), 1):
+        for number, line in enumerate(text_lines(path), 1):
             if not line.strip():
                 continue
             where = f"{path}, line {number}"
@@ -349,7 +396,7 @@ def _yaml(path: Path, rows_path: str, report: FileReport) -> Table:
 
     if path.stat().st_size > YAML_LIMIT:
         raise ImportFormatError(f"{path} is over 64 MB of YAML; convert it to JSON lines")
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)("".join(_text_lines(path)))
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)("".join(text_lines(path)))
     try:
         node = loader.get_single_node()
         _check_aliases(node, path)  # before construction, which copies merged mappings

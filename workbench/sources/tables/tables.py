@@ -8,14 +8,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from workbench.errors import ImportFormatError
-from workbench.records import AnyRecord, Run, content_id, json_text
+from workbench.records import AnyRecord, Rows, Run, content_id, json_text
 from workbench.sources.report import FileReport
 from workbench.sources.tables.columns import Mapping
 from workbench.sources.tables.mapping import load, load_shipped
 from workbench.sources.tables.paths import Found, file_names
 from workbench.sources.tables.row_stream import RowStream
 from workbench.sources.tables.table_records import RowReader
-from workbench.sources.tables.table_rows import open_table
+from workbench.sources.tables.table_rows import Table, open_table
 
 
 class Tables:
@@ -36,11 +36,24 @@ class Tables:
         Raises:
             ImportFormatError: no mapping matches, or a cell, row or the mapping is wrong.
         """
+        for piece in self.read_rows(path, report=report, mapping=mapping, in_bulk=False):
+            assert not isinstance(piece, Rows), "rows come in bulk only where that is asked for"
+            yield piece
+
+    def read_rows(
+        self,
+        path: Path,
+        *,
+        report: FileReport,
+        mapping: str | Path | None = None,
+        in_bulk: bool = True,
+    ) -> Iterator[AnyRecord | Rows]:
+        """Yield as `read` does, and many rows at once where the file and its mapping allow it."""
         chosen = load(mapping) if mapping else find_mapping(path)
         if chosen is None:
             raise ImportFormatError(why_not(path))
         report.format = f"{self.name}:{chosen.name}"
-        yield from _records(path, chosen, report)
+        yield from _records(path, chosen, report, in_bulk=in_bulk)
 
 
 SOURCE = Tables()
@@ -100,7 +113,9 @@ def why_not(path: Path) -> str:
     )
 
 
-def _records(path: Path, mapping: Mapping, report: FileReport) -> Iterator[AnyRecord]:
+def _records(
+    path: Path, mapping: Mapping, report: FileReport, *, in_bulk: bool
+) -> Iterator[AnyRecord | Rows]:
     stream = RowStream(path, mapping)
     table = stream.open(report)
     digests = [_digest(file) for file in (path, *map(stream.joined_file, mapping.joins))]
@@ -117,7 +132,10 @@ def _records(path: Path, mapping: Mapping, report: FileReport) -> Iterator[AnyRe
             status="done",
             metadata=json_text({"sha256": digests[0]}),
         )
-    for found in stream.rows(table, report):
+    for found in _pieces(reader, table, report, in_bulk=in_bulk):
+        if not isinstance(found, Found):
+            yield found
+            continue
         report.rows_in += 1
         if table.columns is None:
             reader.columns_seen.update(found.cells)
@@ -132,6 +150,19 @@ def _records(path: Path, mapping: Mapping, report: FileReport) -> Iterator[AnyRe
         reader.check_columns(reader.columns_seen, final=True)
         reader.note_unread(report)
     report.totals += reader.totals()
+
+
+def _pieces(
+    reader: RowReader, table: Table, report: FileReport, *, in_bulk: bool
+) -> Iterator[Found | AnyRecord | Rows]:
+    """Yield the rows one by one, or in bulk where the file and its mapping allow it."""
+    if in_bulk and table.is_text:
+        from workbench.sources.tables import table_frames  # Polars takes a while to load
+
+        if table_frames.is_plain(reader.mapping):
+            yield from table_frames.FrameReader(reader, table.delimiter).pieces(report)
+            return
+    yield from reader.stream.rows(table, report)
 
 
 def _digest(path: Path) -> str:

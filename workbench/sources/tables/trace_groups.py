@@ -37,8 +37,8 @@ def _names(record: type[msgspec.Struct], *without: str) -> tuple[str, ...]:
     return tuple(f for f in record.__struct_fields__ if f in fields() and f not in without)
 
 
-_TRACE = _names(Trace, "score", "passed")
-_CALL = _names(Call)
+TRACE_FIELDS = _names(Trace, "score", "passed")
+CALL_FIELDS = _names(Call)
 _LAST_ROW = ("error_type", "error_message", "stop_reason", "limit_type")
 
 
@@ -191,11 +191,11 @@ class Group:
     def _of_trace(self, parts: list[Part]) -> Row:
         """Return the fields of the trace: for each the last known value, errors of the last row."""
         if len(parts) == 1:
-            return pick(parts[0].values, _TRACE)
+            return pick(parts[0].values, TRACE_FIELDS)
         values: Row = {}
         calls = [part.values for part in parts if part.is_call]
         for row in calls:
-            values |= pick(row, _TRACE)
+            values |= pick(row, TRACE_FIELDS)
         values |= {name: calls[-1].get(name) for name in _LAST_ROW}
         values["trial"] = calls[0].get("trial") or 0
         values["started_at"] = parts[0].values.get("started_at")
@@ -250,7 +250,7 @@ def scores_of(values: Row) -> Iterator[Score]:
 def _call(values: Row, ordinal: int) -> Call:
     """Build one call with a row's totals, of as many requests as the row has turns."""
     call: Row = {"tokens_source": "reported", "n_requests": values.get("n_turns") or None}
-    return Call(**(call | pick(values, _CALL) | {"ordinal": ordinal}))
+    return Call(**(call | pick(values, CALL_FIELDS) | {"ordinal": ordinal}))
 
 
 def _say(said: Transcript, values: Row, ordinal: int) -> None:
