@@ -15,7 +15,7 @@ from workbench import schema, sources
 from workbench.errors import ImportFormatError
 from workbench.records import Rows
 from workbench.sources import FileReport
-from workbench.sources.tables import csv_blocks
+from workbench.sources.tables.bulk import csv_blocks
 from workbench.store import frames, open_store
 
 MAPPING = """

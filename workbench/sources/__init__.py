@@ -39,6 +39,7 @@ __all__ = [
 if TYPE_CHECKING:
     from workbench.trust import Trust
 
+_DEPTH = 3  # dots in the name of a source: workbench.sources.room.module
 _SKIPPED = ("readme", "license", "licence", "notice", "copying", "changelog")
 
 
@@ -127,6 +128,8 @@ def _shipped() -> dict[str, Source]:
     """Return the sources of this package by name; tables, which need a mapping, are last."""
     sources_by_name: dict[str, Source] = {}
     for module in pkgutil.walk_packages(__path__, f"{__name__}."):
+        if module.name.count(".") > _DEPTH:  # a part of a source, which may load large libraries
+            continue
         source: Source | None = getattr(importlib.import_module(module.name), "SOURCE", None)
         if source is not None:
             sources_by_name[source.name] = source

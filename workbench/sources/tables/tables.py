@@ -157,7 +157,7 @@ def _pieces(
 ) -> Iterator[Found | AnyRecord | Rows]:
     """Yield the rows one by one, or in bulk where the file and its mapping allow it."""
     if in_bulk and table.is_text:
-        from workbench.sources.tables import table_frames  # Polars takes a while to load
+        from workbench.sources.tables.bulk import table_frames  # Polars takes a while to load
 
         if table_frames.is_plain(reader.mapping):
             yield from table_frames.FrameReader(reader, table.delimiter).pieces(report)

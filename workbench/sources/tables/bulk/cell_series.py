@@ -10,7 +10,7 @@ import polars as pl
 from workbench import cells, schema
 from workbench.cells import COMMA, POINT
 from workbench.errors import ImportFormatError
-from workbench.sources.tables import csv_blocks
+from workbench.sources.tables.bulk import csv_blocks
 from workbench.sources.tables.columns import Column, fields
 from workbench.sources.tables.paths import Found, Row, steps
 from workbench.sources.tables.table_records import NAMES, RowReader, numeric_paths

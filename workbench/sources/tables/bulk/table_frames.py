@@ -18,10 +18,10 @@ import polars as pl
 from workbench.errors import ImportFormatError
 from workbench.records import AnyRecord, Rows, content_id
 from workbench.sources.report import FileReport
-from workbench.sources.tables import csv_blocks
-from workbench.sources.tables.cell_series import TYPES, CellSeries, NotPlainError
+from workbench.sources.tables.bulk import csv_blocks
+from workbench.sources.tables.bulk.cell_series import TYPES, CellSeries, NotPlainError
+from workbench.sources.tables.bulk.csv_blocks import Block
 from workbench.sources.tables.columns import Column, Mapping, fields
-from workbench.sources.tables.csv_blocks import Block
 from workbench.sources.tables.paths import Found
 from workbench.sources.tables.table_counts import AMOUNTS, CACHED, WITHOUT_CACHED, WITHOUT_THINKING
 from workbench.sources.tables.table_records import (
