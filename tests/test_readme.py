@@ -30,7 +30,14 @@ TYPED = [line.removeprefix("$ ") for line in LINES]
 TYPED += re.findall(r"^\| [^|]*\? \| `([^`]*)` \|$", TEXT, re.MULTILINE)
 COMMANDS = [line for line in TYPED if line.startswith("workbench ")]
 # a terminal, a server, a program, a model or a live run: these are parsed, not run
-PARSED_ONLY = ("tui", "collect --base-url", "collect --endpoint local", "runs pause", "record")
+PARSED_ONLY = (
+    "tui",
+    "collect --base-url",
+    "collect --endpoint local",
+    "runs pause",
+    "record",
+    "listen",
+)
 
 
 def is_run(command: str) -> bool:

@@ -16,6 +16,7 @@ from workbench.store import demo_store, open_store
 PARSED_ONLY = (
     ("tui",),
     ("record",),
+    ("listen",),
     ("runs", "pause"),
     ("runs", "resume"),
     ("runs", "stop"),

@@ -27,6 +27,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "import": ("importing:import_", "Import logs, tables, or another store."),
     "collect": ("collect:collect", "Run tasks against models; skip what is already in the store."),
     "record": ("record:record", "Run a command and record its calls to models."),
+    "listen": ("listen:listen", "Receive spans of instrumented programs while they run."),
     "analyze": ("analyze:analyze", "Answer a question about the traces."),
     "report": (
         "report:report",

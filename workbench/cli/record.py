@@ -1,26 +1,23 @@
 """`workbench record`: a command's calls to models, recorded while it runs."""
 
 import asyncio
-import contextlib
 import datetime as dt
 import os
 import platform
-import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
 import click
 
+from workbench.cli import child
 from workbench.cli.examples import examples
 from workbench.cli.options import open_store, print_message, store_option
 
 if TYPE_CHECKING:
     from workbench.recorder.recorder import Recorder
     from workbench.store import Store
-
-_NOT_FOUND, _NOT_EXECUTABLE = 127, 126  # as shells say it
 
 
 @click.command(
@@ -102,10 +99,10 @@ async def _record(store: "Store", command: Sequence[str], program: str, task: st
     ):
         async with Proxy(upstreams(os.environ), recorder.take, keys=keys) as proxy:
             if command:
-                status = await _run(command, proxy.environment(os.environ))
+                status = await child.run(command, proxy.environment(os.environ))
             else:
-                _show_addresses(proxy.environment(os.environ))
-                status = await _until_interrupted()
+                addresses = proxy.environment(os.environ)
+                status = await child.until_interrupted(lambda: _show_addresses(addresses))
     _conclude(store, recorder, proxy.n_forwarded)
     return status
 
@@ -116,61 +113,13 @@ def _show_addresses(environment: dict[str, str]) -> None:
     print_message("recording what uses these addresses; Ctrl-C ends it")
 
 
-async def _until_interrupted() -> int:
-    ended = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, ended.set)
-    await ended.wait()
-    return 0
-
-
-async def _run(command: Sequence[str], environment: dict[str, str]) -> int:
-    """Run the command in this terminal; returns its exit status."""
-    try:
-        process = await asyncio.create_subprocess_exec(*command, env=os.environ | environment)
-    except FileNotFoundError:
-        print_message(f"workbench: {command[0]} was not found; give its path")
-        return _NOT_FOUND
-    except OSError as error:
-        print_message(f"workbench: {command[0]} cannot be started: {error.strerror or error}")
-        return _NOT_EXECUTABLE
-    with _left_to(process):
-        status = await process.wait()
-    return status if status >= 0 else 128 - status
-
-
-@contextlib.contextmanager
-def _left_to(process: asyncio.subprocess.Process) -> Iterator[None]:
-    """Leave signals to the command: Ctrl-C reaches it by itself, the others are passed on."""
-    loop = asyncio.get_running_loop()
-
-    def pass_on(number: signal.Signals) -> None:
-        with contextlib.suppress(ProcessLookupError):
-            process.send_signal(number)
-
-    loop.add_signal_handler(signal.SIGINT, lambda: None)
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        loop.add_signal_handler(number, pass_on, number)
-    try:
-        yield
-    finally:
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            loop.remove_signal_handler(number)
-
-
 def _conclude(store: "Store", recorder: "Recorder", n_forwarded: int) -> None:
     """Ingest what was recorded, and say how much it was."""
     from workbench import formats
-    from workbench.errors import StoreError
 
     for fault in recorder.faults:
         print_message(f"workbench: {fault}")
-    try:
-        for note in store.ingest_spool().notes:
-            print_message(f"note: {note}")
-    except StoreError as error:
-        print_message(f"{error}\nthe traces are in {store.spool_dir} until then; none is lost")
+    ingest_last(store)
     recording = recorder.recording
     if not recording.n_calls:
         also = f" ({formats.counted(n_forwarded, 'other request')})" if n_forwarded else ""
@@ -188,3 +137,14 @@ def _conclude(store: "Store", recorder: "Recorder", n_forwarded: int) -> None:
             f"note: {formats.counted(recorder.n_without_usage, 'call')} without token counts; where"
             " chats are streamed, the program has to ask for them: stream_options.include_usage"
         )
+
+
+def ingest_last(store: "Store") -> None:
+    """Ingest the spool; where the store cannot be written, say where the traces wait."""
+    from workbench.errors import StoreError
+
+    try:
+        for note in store.ingest_spool().notes:
+            print_message(f"note: {note}")
+    except StoreError as error:
+        print_message(f"{error}\nthe traces are in {store.spool_dir} until then; none is lost")

@@ -23,6 +23,7 @@ from workbench.sources.spans.span import Span, SpanEvent
 from workbench.sources.spans.traces import TraceBuilder
 
 NAME = "otlp"
+NO_FILE = Path("OTLP")  # where requests come from that lie in no file
 _TRACE_ID = re.compile(rb'"(?:traceId|trace_id)"\s*:\s*"([^"]{16,44})"')
 _HEX = re.compile(r"[0-9a-fA-F]{16}(?:[0-9a-fA-F]{16})?")
 _ERROR = {2, "2", "STATUS_CODE_ERROR", "Error", "ERROR"}

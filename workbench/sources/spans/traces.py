@@ -106,7 +106,9 @@ class TraceBuilder:
             item=key or (content_id(question) if question else tree.trace_id),
             input=question or None,
         )
-        configuration = _configuration(calls, settings, root)
+        configuration = _configuration(
+            calls, settings, root, name=root.name if tree.has_root else ""
+        )
         yield from self._once(run, run_id)
         yield from self._once(task, task.task_id)
         yield from self._once(configuration, configuration.configuration_id)
@@ -184,6 +186,7 @@ class _Tree:
         self.n_orphans = len(orphans)
         self.n_enclosing = 0
         self.root = next(iter(roots or orphans or self.spans))
+        self.has_root = bool(roots)
 
     @property
     def started_at(self) -> dt.datetime | None:
@@ -289,9 +292,12 @@ class _Tools:
 
 
 def _configuration(
-    calls: Sequence[Call], settings: Sequence[Mapping[str, Any]], root: Span
+    calls: Sequence[Call], settings: Sequence[Mapping[str, Any]], root: Span, *, name: str
 ) -> Configuration:
-    """Return the model that wrote the most tokens, with the settings that its calls share."""
+    """Return the model that wrote the most tokens, with the settings that its calls share.
+
+    The strategy is the agent's name, else that of the root; null while the root has not come.
+    """
     weights: collections.Counter[tuple[str, str | None]] = collections.Counter()
     for call in calls:
         weights[call.model or "unknown", call.provider] += call.output_tokens or 0
@@ -305,7 +311,7 @@ def _configuration(
     return Configuration(
         model=model,
         provider=provider,
-        strategy=agent if isinstance(agent, str) and agent else root.name or None,
+        strategy=(agent if isinstance(agent, str) else "") or name or None,
         **shared,
     )
 
