@@ -189,6 +189,21 @@ def test_how_a_mapping_is_written_can_be_asked(capsys):
     assert all(key in out for key in ("[metrics]", "decimal", "@null", "request_id", "aider"))
 
 
+def test_a_sketch_is_printed_or_written_and_works(tmp_path, capsys):
+    """Nothing is imported; the file that was written is a mapping."""
+    path = tmp_path / "rows.csv"
+    path.write_text("id,model,passed\n1,m,true\n")
+    assert main(["import", str(path), "--sketch"]) == 0
+    printed = capsys.readouterr().out
+
+    assert main(["import", str(path), "--sketch", "-o", str(tmp_path / "mine.toml")]) == 0
+
+    assert (tmp_path / "mine.toml").read_text() == printed
+    options = ["--mapping", str(tmp_path / "mine.toml"), "--dry-run"]
+    assert main(["import", str(path), *options]) == 0
+    assert main(["import", str(tmp_path), "--sketch"]) == 2
+
+
 def test_rows_that_cannot_be_read_are_passed_over_on_request_and_named(tmp_path, mapping, bring):
     """All or nothing by default; else the others land, and the report has the line."""
     path = tmp_path / "rows.csv"

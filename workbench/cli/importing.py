@@ -55,6 +55,7 @@ def _show_formats(ctx: click.Context, _: click.Parameter, value: bool) -> None:
     "import",
     epilog=examples(
         "workbench import logs/",
+        "workbench import results.csv --sketch -o mapping.toml",
         "workbench import results.csv --mapping mapping.toml --dry-run",
         "workbench import other.duckdb --prefer mine",
     ),
@@ -75,6 +76,12 @@ def _show_formats(ctx: click.Context, _: click.Parameter, value: bool) -> None:
     callback=_show_mapping_help,
     help="Print every key of a mapping, and the names of the shipped ones; workbench docs mapping"
     " explains them.",
+)
+@click.option(
+    "--sketch",
+    "is_sketch",
+    is_flag=True,
+    help="Print a first mapping for a table, from its columns; import nothing.",
 )
 @click.option(
     "--source",
@@ -120,6 +127,7 @@ def import_(
     *,
     paths: tuple[Path, ...],
     mapping: str | None,
+    is_sketch: bool,
     source_name: str | None,
     skip_bad_rows: bool,
     as_tables: bool,
@@ -149,6 +157,9 @@ def import_(
     from workbench.cli.import_report import conclusion, document, exit_status, remarks
     from workbench.cli.output import check_output, emit
 
+    if is_sketch:
+        _print_sketch(paths, output)
+        return
     check_output(output)
     source = None
     if source_name is not None:
@@ -177,6 +188,19 @@ def import_(
         print_message(line)
     print_message(conclusion(outcomes, allow_partial=allow_partial))
     ctx.exit(exit_status(outcomes, allow_partial=allow_partial))
+
+
+def _print_sketch(paths: tuple[Path, ...], output: Path | None) -> None:
+    from workbench.sources.tables.sketch import sketch
+
+    if len(paths) != 1 or not paths[0].is_file():
+        raise click.UsageError("--sketch takes one file")
+    text = sketch(paths[0])
+    if output is None:
+        click.echo(text.rstrip())
+    else:
+        output.write_text(text, encoding="utf-8")
+        print_message(f"wrote {output}; check it, then import with --mapping {output}")
 
 
 def _import(

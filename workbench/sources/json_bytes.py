@@ -12,6 +12,7 @@ from workbench.errors import ImportFormatError
 from workbench.sources.report import FileReport
 
 T = TypeVar("T")
+ANY = msgspec.json.Decoder()
 LOADED = 2**29  # bytes; larger documents are memory-mapped, so that they need not fit in memory
 _BOM = b"\xef\xbb\xbf"
 _UTF16 = (b"\xff\xfe", b"\xfe\xff")

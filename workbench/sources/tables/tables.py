@@ -53,7 +53,7 @@ class Tables:
         if chosen is None:
             raise ImportFormatError(why_not(path))
         report.format = f"{self.name}:{chosen.name}"
-        yield from _records(path, chosen, report, in_bulk=in_bulk)
+        yield from records(path, chosen, report, in_bulk=in_bulk)
 
 
 SOURCE = Tables()
@@ -113,9 +113,14 @@ def why_not(path: Path) -> str:
     )
 
 
-def _records(
+def records(
     path: Path, mapping: Mapping, report: FileReport, *, in_bulk: bool
 ) -> Iterator[AnyRecord | Rows]:
+    """Yield the records of a file by a mapping.
+
+    Raises:
+        ImportFormatError: a cell or row is wrong, or the mapping does not fit the file.
+    """
     stream = RowStream(path, mapping)
     table = stream.open(report)
     digests = [_digest(file) for file in (path, *map(stream.joined_file, mapping.joins))]
