@@ -24,7 +24,7 @@ import click
 import hypothesis
 from hypothesis import strategies as st
 
-from tests.support import making, serving_files, span_files, trajectory_files
+from tests.support import making, serving_files, session_files, span_files, trajectory_files
 from tests.support.runner_stub import DONE, delta, usage
 from workbench import cells, sources, spool
 from workbench.errors import ConfigError, SliceError, WorkbenchError
@@ -719,8 +719,10 @@ def _sessions() -> tuple[bytes, ...]:
             },
         }
     ]
-    return tuple(
-        "\n".join(json.dumps(line) for line in lines).encode() for lines in (claude, codex, batch)
+    written = (claude, codex, batch)
+    return (
+        *("\n".join(json.dumps(line) for line in lines).encode() for lines in written),
+        *session_files.EXAMPLES,
     )
 
 
