@@ -7,6 +7,8 @@ from pathlib import Path
 import msgspec
 
 from workbench.decoding import UNDECODABLE
+from workbench.errors import ImportFormatError
+from workbench.sources import json_bytes
 from workbench.sources.heads import Line
 from workbench.sources.report import FileReport
 
@@ -18,7 +20,8 @@ def lines(path: Path, report: FileReport) -> Iterator[tuple[int, Line]]:
     """Yield (number, object) of each line.
 
     A last line without its end was being written by a running session: it is skipped with a note.
-    Any other line that is not a JSON object is skipped, counted and named.
+    NaN and infinities, as Python writes them, become null. Any other line that is not a JSON object
+    is skipped, counted and named.
     """
     with path.open("rb") as file:
         for number, raw in enumerate(file, 1):
@@ -27,12 +30,15 @@ def lines(path: Path, report: FileReport) -> Iterator[tuple[int, Line]]:
                 continue
             try:
                 value = _ANY.decode(line)
-            except UNDECODABLE as error:
-                if not raw.endswith(b"\n"):
-                    report.notes[_TORN] += 1
-                else:
-                    _report_bad_line(report, f"line {number} is not JSON: {error}")
-                continue
+            except UNDECODABLE:
+                try:
+                    value = json_bytes.decode(_ANY, line, f"line {number}", report)
+                except ImportFormatError as error:
+                    if not raw.endswith(b"\n"):
+                        report.notes[_TORN] += 1
+                    else:
+                        _report_bad_line(report, str(error))
+                    continue
             if isinstance(value, dict):
                 yield number, value
             else:
