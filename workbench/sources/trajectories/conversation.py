@@ -80,6 +80,18 @@ class Conversation:
         self._transcript.add(role, "tool_call", shown, call=call, tool=ordinal)
         return ordinal
 
+    def start(self, ordinal: int, at: dt.datetime | None) -> None:
+        """Set when a tool call was started, where that is known only later."""
+        self._tool_calls[ordinal] = msgspec.structs.replace(
+            self._tool_calls[ordinal], started_at=at
+        )
+
+    def time(self, ordinal: int, seconds: float) -> None:
+        """Set how long a tool call took, where the file states it."""
+        self._tool_calls[ordinal] = msgspec.structs.replace(
+            self._tool_calls[ordinal], e2e_s=seconds
+        )
+
     def answer(
         self,
         id: str | int | None,
@@ -171,6 +183,11 @@ def requests(message: Line) -> list[Line]:
     found = [r for r in asked if isinstance(r, dict)] if isinstance(asked, list) else []
     old = message.get("function_call")
     return [*found, old] if isinstance(old, dict) else found
+
+
+def objects(value: object) -> list[Line]:
+    """Return the objects of a list; [] if the value is no list."""
+    return [inner for inner in value if isinstance(inner, dict)] if isinstance(value, list) else []
 
 
 def json_arguments(value: object) -> str | None:
