@@ -194,6 +194,14 @@ def test_unknown_tokens_are_null(tmp_path: Path) -> None:
     assert not report.conventions
 
 
+def test_an_answer_of_an_early_version_has_no_model(tmp_path: Path) -> None:
+    """It is a call of an unknown model."""
+    lines = [gemini_head(), gemini_message(1, 1, "user", "a"), gemini_message(2, 2, "gemini", "b")]
+    trace, _ = only_trace(write(tmp_path / "s.jsonl", lines))
+
+    assert [(c.model, c.provider, c.e2e_s) for c in trace.calls] == [(None, None, 1.0)]
+
+
 def test_input_without_cached_tokens_is_told_by_the_total(tmp_path: Path) -> None:
     """And counts that add up neither way are named."""
     net = {"input": 2000, "output": 80, "cached": 7000, "thoughts": 300, "tool": 0, "total": 9380}

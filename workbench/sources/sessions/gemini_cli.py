@@ -116,6 +116,7 @@ class _Session:
         self.current: dict[str, None] = {}  # ids of those that it still has
         self.n_lines = 0
         self.n_rewound = 0
+        self.names_models = False
         self.n_compacted = 0
         self.transcript = Transcript()
         self.answers: list[_Answer] = []
@@ -239,6 +240,7 @@ class _Session:
 
     def _read_messages(self) -> None:
         """Assemble calls, tool calls and the transcript, message by message."""
+        self.names_models = any(text(m.get("model")) for m in self.messages.values())
         run: list[Line] = []
         before: dt.datetime | None = None  # when the model had all that it answers
         for message in self.messages.values():
@@ -289,7 +291,7 @@ class _Session:
         n_before = len(self.answers)
         waiting: list[Line] = []
         for message in run:
-            is_call = _counted(message) if has_tokens else bool(text(message.get("model")))
+            is_call = _counted(message) if has_tokens else self._is_answer(message)
             if is_call:
                 at = self._time(message.get("timestamp"))
                 self.answers.append(_Answer(message, before, at, message["id"]))
@@ -303,6 +305,13 @@ class _Session:
         for message in waiting:  # as the summary of a compression: no call is known
             before = self._read_content(message, None) or before
         return before
+
+    def _is_answer(self, message: Line) -> bool:
+        """Return whether a message without tokens is of a model; the earliest versions name none.
+
+        The summary of a compression is a message of the same type without a model.
+        """
+        return bool(text(message.get("model"))) or not self.names_models
 
     def _read_content(self, message: Line, call: int | None) -> dt.datetime | None:
         """Read thoughts, text and tool calls; returns when the last tool ended."""
