@@ -16,9 +16,25 @@ Line = dict[str, Any]
 START = dt.datetime(2026, 9, 1, 8, tzinfo=dt.UTC)
 MODELS = ("claude-opus-4-5-20251101", "claude-sonnet-4-5-20250929", "claude-haiku-4-5-20251001")
 CODEX_MODELS = ("gpt-5", "gpt-5-codex")
-_WORDS = (
-    'the of return import value "path" self None error test\n\tdef data list for in open read line'
-).split(" ")
+_WORDS = [
+    "the",
+    "of",
+    "return",
+    "import",
+    "value",
+    '"path"',
+    "self",
+    "None",
+    "error",
+    "test\n\tdef",
+    "data",
+    "list",
+    "for",
+    "in",
+    "open",
+    "read",
+    "line",
+]
 _TOOLS = ("Bash", "Read", "Edit", "Grep")
 
 
@@ -114,8 +130,13 @@ class ClaudeFolder:
                 metadata = {"trigger": "auto", "preTokens": context}
                 lines.append(
                     self._line(
-                        "system", session, parent, cwd,
-                        subtype="compact_boundary", compactMetadata=metadata, **more,
+                        "system",
+                        session,
+                        parent,
+                        cwd,
+                        subtype="compact_boundary",
+                        compactMetadata=metadata,
+                        **more,
                     )
                 )
                 context = 15_000
@@ -164,8 +185,13 @@ class ClaudeFolder:
                 "usage": usage,
             }
             line = self._line(
-                "assistant", session, lines[-1].get("uuid"), cwd,
-                message=message, requestId=f"req-{message_id}", **more,
+                "assistant",
+                session,
+                lines[-1].get("uuid"),
+                cwd,
+                message=message,
+                requestId=f"req-{message_id}",
+                **more,
             )
             first_day = first_day or line["timestamp"][:10]
             lines.append(line)
@@ -175,8 +201,13 @@ class ClaudeFolder:
         message = {"role": "user", "content": [block]}
         lines.append(
             self._line(
-                "user", session, lines[-1]["uuid"], cwd,
-                message=message, toolUseResult={"stdout": result, "stderr": ""}, **more,
+                "user",
+                session,
+                lines[-1]["uuid"],
+                cwd,
+                message=message,
+                toolUseResult={"stdout": result, "stderr": ""},
+                **more,
             )
         )
         for kind, n in counts.items():
@@ -254,9 +285,7 @@ class CodexFolder:
             turn = self.claude._id("k")
             lines.append(self._line("turn_context", turn_id=turn, model=model, effort="high"))
             content = [{"type": "input_text", "text": self.claude._text(30)}]
-            lines.append(
-                self._line("response_item", type="message", role="user", content=content)
-            )
+            lines.append(self._line("response_item", type="message", role="user", content=content))
             for _ in range(chance.randint(2, 6)):
                 context += self._answer(lines, model, context, total)
         return lines, total
@@ -275,7 +304,10 @@ class CodexFolder:
         total.update(usage)
         lines.append(
             self._line(
-                "response_item", type="function_call", name="shell", call_id=call,
+                "response_item",
+                type="function_call",
+                name="shell",
+                call_id=call,
                 arguments=json.dumps({"command": ["ls", call]}),
             )
         )

@@ -43,6 +43,7 @@ class ImportOutcome:
         failed: why nothing was imported.
         skipped: why the file was skipped.
         is_unknown: whether it was skipped because its format is not known.
+        is_unchanged: whether it was not read, since it did not change since its import.
     """
 
     path: Path
@@ -51,6 +52,7 @@ class ImportOutcome:
     failed: str = ""
     skipped: str = ""
     is_unknown: bool = False
+    is_unchanged: bool = False
 
     @property
     def status(self) -> str:
@@ -179,10 +181,19 @@ def _of_report(report: "FileReport") -> Iterator[tuple[str, str]]:
 
 
 def remarks(outcomes: Sequence[ImportOutcome]) -> Iterator[str]:
-    """Write the remarks on single files as lines, at most `MAX_REMARKS` of a kind for one file."""
+    """Write the remarks on single files as lines.
+
+    At most `MAX_REMARKS` of a kind are written for one file. Notes are written for the first
+    `MAX_REMARKS` files that have any; a folder of sessions has thousands.
+    """
+    n_noted = 0
     for imported in outcomes:
         kinds: Counter[str] = Counter()
-        for kind, text in () if imported.skipped else _remarks(imported):
+        found = [] if imported.skipped else list(_remarks(imported))
+        n_noted += any(kind == "note" for kind, _ in found)
+        for kind, text in found:
+            if kind == "note" and n_noted > MAX_REMARKS:
+                continue
             kinds[kind] += 1
             if kinds[kind] <= MAX_REMARKS:
                 yield f"{imported.path.name}: {kind}: {text}"
@@ -190,6 +201,16 @@ def remarks(outcomes: Sequence[ImportOutcome]) -> Iterator[str]:
             if n > MAX_REMARKS:
                 more = f"… {n - MAX_REMARKS} more ({kind}); to list them, add --format json"
                 yield f"{imported.path.name}: {more}"
+    if n_noted > MAX_REMARKS:
+        files = formats.counted(n_noted - MAX_REMARKS, "more file")
+        yield f"notes on {files}; to list them, add --format json"
+    unchanged = sum(imported.is_unchanged for imported in outcomes)
+    if unchanged:
+        files = formats.counted(unchanged, "file")
+        yield (
+            f"{files} did not change since the import, and were not read again; to have one read"
+            " again, name it"
+        )
     yield from _skipped(outcomes)
     totals = Counter(bool(total["agrees"]) for total in _totals(outcomes))
     if totals:

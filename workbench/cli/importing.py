@@ -18,7 +18,7 @@ from workbench.cli.options import (
 
 if TYPE_CHECKING:
     from workbench.cli.import_report import ImportOutcome
-    from workbench.sources import DetectedFile, Source
+    from workbench.sources import Source
     from workbench.store import Store
     from workbench.store.contradictions import Prefer
 
@@ -214,6 +214,8 @@ def _import(
     prefer: "Prefer | None",
 ) -> Iterator["ImportOutcome"]:
     from workbench import sources
+    from workbench.cli.import_files import FileImporter
+    from workbench.cli.import_progress import with_progress
     from workbench.cli.import_report import ImportOutcome
     from workbench.errors import WorkbenchError
     from workbench.sources.heads import is_sqlite
@@ -233,49 +235,8 @@ def _import(
         return
     if not files:
         yield ImportOutcome(path, failed=f"{path} contains no file that can be imported")
-    for file in _with_progress(files):
-        named = file.path == path
-        yield _read(store, file, mapping, source=source, named=named, skip_bad_rows=skip_bad_rows)
-
-
-def _read(
-    store: "Store | None",
-    file: "DetectedFile",
-    mapping: str | None,
-    *,
-    source: "Source | None",
-    named: bool,
-    skip_bad_rows: bool,
-) -> "ImportOutcome":
-    """Import one file; a file of no known format fails only if the user named it."""
-    from workbench import sources
-    from workbench.cli.import_report import ImportOutcome
-    from workbench.errors import WorkbenchError
-
-    if file.read_with is not None:
-        return ImportOutcome(file.path, skipped="read with another file")
-    if file.source is None:
-        reason = sources.why_not(file.path)
-        return (
-            ImportOutcome(file.path, failed=reason)
-            if named
-            else ImportOutcome(file.path, skipped=reason, is_unknown=True)
-        )
-    report = sources.FileReport(file.path, skip_bad_rows=skip_bad_rows)
-    records = sources.read_rows(file.path, report=report, mapping=mapping, source=source)
-    try:
-        if store is None:
-            for _ in records:
-                pass
-            return ImportOutcome(file.path, report=report, skipped=report.why_empty)
-        ingested = store.ingest(records)
-        return ImportOutcome(file.path, report=report, ingest=ingested, skipped=report.why_empty)
-    except WorkbenchError as error:
-        return ImportOutcome(file.path, report=report, failed=str(error))
-    except OSError as error:
-        return ImportOutcome(
-            file.path, report=report, failed=f"{file.path}: {error.strerror or error}"
-        )
+    importer = FileImporter(store, mapping=mapping, source=source, skip_bad_rows=skip_bad_rows)
+    yield from with_progress(importer, files, named=path)
 
 
 def _merge(
@@ -293,22 +254,3 @@ def _merge(
         return ImportOutcome(path, ingest=merged)
     except WorkbenchError as error:
         return ImportOutcome(path, failed=str(error))
-
-
-def _with_progress(files: list["DetectedFile"]) -> Iterator["DetectedFile"]:
-    """Iterate over files, with a bar on stderr if it is a terminal."""
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeRemainingColumn,
-    )
-
-    columns = (TextColumn("importing"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    console = Console(stderr=True)
-    with Progress(
-        *columns, console=console, transient=True, disable=not console.is_terminal
-    ) as bar:
-        yield from bar.track(files)

@@ -25,6 +25,7 @@ def lines(path: Path, report: FileReport) -> Iterator[tuple[int, Line]]:
     """
     with path.open("rb") as file:
         for number, raw in enumerate(file, 1):
+            report.n_bytes += len(raw)
             line = raw.removeprefix(_BOM).strip() if number == 1 else raw.strip()
             if not line:
                 continue

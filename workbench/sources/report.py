@@ -67,6 +67,7 @@ class FileReport:
         bad_rows: the rows skipped for this reason; `skipped` counts them too.
         why_empty: why a file of a known format has no record, as a session in which no model
             was called.
+        n_bytes: bytes read so far, of formats that are read line by line; for the progress bar.
         incomplete: missing parts, other than skipped rows and totals that differ.
     """
 
@@ -84,6 +85,7 @@ class FileReport:
     bad_rows: Remarks = dataclasses.field(default_factory=Remarks)
     incomplete: Remarks = dataclasses.field(default_factory=Remarks)
     why_empty: str = ""
+    n_bytes: int = 0
 
     def bad_row(self, text: str, cause: ImportFormatError | None = None, *, read: int = 1) -> None:
         """Count a row that cannot be read, if such rows are skipped.

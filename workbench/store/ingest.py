@@ -41,6 +41,7 @@ class IngestReport:
         quarantined: spool lines set aside because they were damaged.
         in_flight: calls that were begun, and not answered, when their collector died.
         notes: remarks for the user, in words.
+        new_traces: ids of the traces that were written, those that had grown among them.
     """
 
     rows_in: dict[str, int] = dataclasses.field(default_factory=dict)
@@ -48,6 +49,7 @@ class IngestReport:
     quarantined: int = 0
     in_flight: int = 0
     notes: list[str] = dataclasses.field(default_factory=list)
+    new_traces: set[str] = dataclasses.field(default_factory=set)
 
     @property
     def duplicates(self) -> dict[str, int]:
@@ -222,6 +224,8 @@ def _insert_traces(
             "CREATE OR REPLACE TEMP TABLE fresh AS "
             f"FROM {new['traces']} ANTI JOIN traces USING (trace_id)"
         )
+    written = connection.execute(f"SELECT trace_id FROM {fresh}").fetchall()
+    report.new_traces.update(row[0] for row in written)
     _insert_calls(connection, fresh, among, new.get("calls"), report)
     for table in _PARTS:
         if table in new:
