@@ -45,9 +45,11 @@ class Ledger:
     Attributes:
         tokens: (day, model, kind) → tokens; kinds are fresh, read, write_5m, write_1h, output, and
             first_output: the output that the first line of each answer states.
+        told: the same of Codex, of every line of every file, those that repeat others among them.
     """
 
     tokens: Counter[tuple[str, str, str]] = dataclasses.field(default_factory=Counter)
+    told: Counter[tuple[str, str, str]] = dataclasses.field(default_factory=Counter)
     n_calls: int = 0
     n_bytes: int = 0
 
@@ -256,6 +258,16 @@ class CodexFolder:
         return self.ledger
 
     def _save(self, thread: str, lines: list[Line]) -> None:
+        model = ""
+        for line in lines:
+            model = line["payload"].get("model", model)
+            if "info" in line["payload"]:
+                usage = line["payload"]["info"]["last_token_usage"]
+                day = line["timestamp"][:10]
+                cached = usage["cached_input_tokens"]
+                self.ledger.told[day, model, "fresh"] += usage["input_tokens"] - cached
+                self.ledger.told[day, model, "read"] += cached
+                self.ledger.told[day, model, "output"] += usage["output_tokens"]
         day = lines[0]["timestamp"][:10].replace("-", "/")
         stamp = lines[0]["timestamp"][:19].replace(":", "-")
         self.claude._save(
