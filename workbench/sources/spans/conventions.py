@@ -44,6 +44,7 @@ _KINDS = {  # OpenInference, OpenLLMetry, Langfuse, MLflow
     "chain": OTHER,
     "task": OTHER,
     "span": OTHER,
+    "event": OTHER,
     "retriever": OTHER,
     "reranker": OTHER,
     "embedding": OTHER,
