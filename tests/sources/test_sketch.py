@@ -88,6 +88,17 @@ def test_a_column_that_the_file_refuses_is_a_comment_with_the_reason(tmp_path: P
     assert len(of(records, Trace)) == report.rows_in == 301
 
 
+def test_an_item_that_some_rows_lack_is_the_number_of_the_row(tmp_path: Path) -> None:
+    """The sketch works on every row."""
+    path = tmp_path / "runs.jsonl"
+    path.write_text('{"id": "a", "model": "m"}\n{"model": "m"}\n')
+
+    records, _ = imported(path)
+
+    assert [i.item for i in of(records, Item)] == ["1", "2"]
+    assert '# item = "id"  # refused' in sketch(path)
+
+
 def test_repeats_are_trials(tmp_path: Path) -> None:
     """Where no column numbers them."""
     path = tmp_path / "runs.csv"

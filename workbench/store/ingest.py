@@ -1,7 +1,8 @@
 """Bulk ingest: writes only new rows and whole traces, resolves prices and sums totals."""
 
+import contextlib
 import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import duckdb
 import polars as pl
@@ -65,13 +66,20 @@ class IngestReport:
 Relations = Mapping[str, str]
 
 
-def write(connection: duckdb.DuckDBPyConnection, new: Relations, report: IngestReport) -> None:
+def write(
+    connection: duckdb.DuckDBPyConnection,
+    new: Relations,
+    report: IngestReport,
+    *,
+    known_of_calls: Sequence[str] = (),
+) -> None:
     """Insert what the store lacks.
 
     Args:
         connection: inside a lease, so that all of it lands or nothing.
         new: by table, the name of a relation with exactly the table's columns.
         report: counts are added to it.
+        known_of_calls: columns of the calls that are not all null, where the calls are in memory.
     """
     for table in _NAMED:
         if table in new:
@@ -85,7 +93,7 @@ def write(connection: duckdb.DuckDBPyConnection, new: Relations, report: IngestR
     if "runs" in new:
         _insert_runs(connection, new["runs"], report)
     if "traces" in new:
-        _insert_traces(connection, new, report)
+        _insert_traces(connection, new, report, known_of_calls)
         _replace_in_series(connection, new["traces"])
     if "annotations" in new:
         _insert_annotations(connection, new["annotations"], report)
@@ -98,24 +106,49 @@ def write_frames(
     _offer_prices(connection, frames)
     filled = {name: frame for name, frame in frames.items() if frame.height}
     names = {name: f"new_{name}" for name in filled}
-    for name, frame in filled.items():
+    lent = {name: _Lent(frame) for name, frame in filled.items()}
+    for name, frame in lent.items():
         connection.register(names[name], frame)
     try:
         whole = {
-            name: _with_all_columns(connection, name, frame, names[name])
+            name: _with_all_columns(connection, name, frame.columns, names[name])
             for name, frame in filled.items()
         }
-        write(connection, whole, report)
+        write(connection, whole, report, known_of_calls=_known_columns(filled.get("calls")))
     finally:
-        for name in names.values():
-            connection.unregister(name)
+        for name, frame in lent.items():
+            connection.unregister(names[name])
+            frame.take_back()
+
+
+class _Lent:
+    """A frame that DuckDB reads, until it is taken back.
+
+    A transaction holds what was registered in it until it ends; so it holds this, not the frame.
+    """
+
+    def __init__(self, frame: pl.DataFrame) -> None:
+        self._frame = frame
+
+    def __arrow_c_stream__(self, requested_schema: object | None = None) -> object:
+        return self._frame.__arrow_c_stream__(requested_schema)
+
+    def take_back(self) -> None:
+        self._frame = self._frame.clear()
+
+
+def _known_columns(frame: pl.DataFrame | None) -> list[str]:
+    """Return the columns of a frame that are not all null."""
+    if frame is None:
+        return []
+    return [name for name in frame.columns if frame[name].null_count() < frame.height]
 
 
 def _with_all_columns(
-    connection: duckdb.DuckDBPyConnection, table: str, frame: pl.DataFrame, relation: str
+    connection: duckdb.DuckDBPyConnection, table: str, given: Iterable[str], relation: str
 ) -> str:
-    """Return a relation with all columns of a table; those that a frame lacks are null."""
-    known = set(frame.columns)
+    """Return a relation with all columns of a table; those that are not given are null."""
+    known = set(given)
     columns = schema.TABLES[table].columns
     if known >= {column.name for column in columns}:
         return relation
@@ -123,9 +156,9 @@ def _with_all_columns(
         c.name if c.name in known else f"NULL::{c.sql_type} AS {c.name}" for c in columns
     )
     connection.execute(
-        f"CREATE OR REPLACE TEMP VIEW whole_{table} AS SELECT {chosen} FROM {relation}"
+        f"CREATE OR REPLACE TEMP VIEW whole_{relation} AS SELECT {chosen} FROM {relation}"
     )
-    return f"whole_{table}"
+    return f"whole_{relation}"
 
 
 def _insert_named(
@@ -200,7 +233,10 @@ def _insert_annotations(
 
 
 def _insert_traces(
-    connection: duckdb.DuckDBPyConnection, new: Relations, report: IngestReport
+    connection: duckdb.DuckDBPyConnection,
+    new: Relations,
+    report: IngestReport,
+    known_of_calls: Sequence[str],
 ) -> None:
     offered = _count(connection, new["traces"])
     replaced = _replace_tries(connection, new)
@@ -226,7 +262,8 @@ def _insert_traces(
         )
     written = connection.execute(f"SELECT trace_id FROM {fresh}").fetchall()
     report.new_traces.update(row[0] for row in written)
-    _insert_calls(connection, fresh, among, new.get("calls"), report)
+    n_calls = _insert_calls(connection, fresh, among, new.get("calls"), known_of_calls)
+    _count_calls(connection, new.get("calls"), n_calls, report)
     for table in _PARTS:
         if table in new:
             added = _run(connection, f"INSERT INTO {table} BY NAME FROM {new[table]} {among}")
@@ -236,6 +273,13 @@ def _insert_traces(
     if replaced:
         _mark_replaced(connection, replaced)
     sessions.settle_copies(connection, fresh, report.notes)
+
+
+def _count_calls(
+    connection: duckdb.DuckDBPyConnection, calls: str | None, n_new: int, report: IngestReport
+) -> None:
+    if calls:
+        report.count("calls", _count(connection, calls), n_new)
 
 
 def _replace_in_series(connection: duckdb.DuckDBPyConnection, traces: str) -> None:
@@ -373,27 +417,59 @@ def _insert_calls(
     fresh: str,
     among: str,
     calls: str | None,
-    report: IngestReport,
-) -> None:
+    known: Sequence[str],
+) -> int:
+    """Insert new traces with the sums of their calls, and the calls; returns how many calls."""
     source = f"(FROM {calls} {among})" if calls else "(FROM calls LIMIT 0)"
-    price(connection, source, fresh, "fresh_calls")
-    if calls:
-        added = _run(connection, "INSERT INTO calls BY NAME FROM fresh_calls")
-        report.count("calls", _count(connection, calls), added)
-    rows, traces = connection.execute(
-        "SELECT count(*), count(DISTINCT trace_id) FROM fresh_calls"
-    ).fetchall()[0]
-    sums = ", ".join(f"s.{name} AS {name}" for name in views.TOTALS if name != "n_calls")
-    connection.execute(
-        f"""INSERT INTO traces BY NAME
-        SELECT t.* REPLACE ({sums}, coalesce(s.n_calls, 0) AS n_calls) FROM {fresh} t
-        LEFT JOIN ({views.totals("fresh_calls", single=rows == traces)}) s USING (trace_id)"""
-    )
-    connection.execute("DROP TABLE fresh_calls")
+    with _with_prices(connection, source, fresh, known) as priced:
+        if calls:
+            connection.execute(f"INSERT INTO calls BY NAME FROM {priced}")
+        rows, traces = connection.execute(
+            f"SELECT count(*), count(DISTINCT trace_id) FROM {priced}"
+        ).fetchall()[0]
+        sums = ", ".join(f"s.{name} AS {name}" for name in views.TOTALS if name != "n_calls")
+        connection.execute(
+            f"""INSERT INTO traces BY NAME
+            SELECT t.* REPLACE ({sums}, coalesce(s.n_calls, 0) AS n_calls) FROM {fresh} t
+            LEFT JOIN ({views.totals(priced, single=rows == traces)}) s USING (trace_id)"""
+        )
+    return int(rows)
+
+
+@contextlib.contextmanager
+def _with_prices(
+    connection: duckdb.DuckDBPyConnection, calls: str, traces: str, known: Sequence[str]
+) -> Iterator[str]:
+    """Yield a relation of calls with their prices.
+
+    A temporary table takes its memory until the transaction ends; where the calls come from a
+    frame, and it is said which columns are known, another frame takes its place.
+    """
+    if not known:
+        price(connection, calls, traces, "fresh_calls")
+        yield "fresh_calls"
+        connection.execute("DROP TABLE fresh_calls")
+        return
+    columns = tuple(dict.fromkeys([*known, "price_id"]))
+    query = f"SELECT {', '.join(columns)} FROM ({_priced(connection, calls, traces)})"
+    frame: pl.DataFrame = connection.sql(query).pl()
+    lent = _Lent(frame)
+    connection.register("priced_calls", lent)
+    try:
+        yield _with_all_columns(connection, "calls", frame.columns, "priced_calls")
+    finally:
+        connection.unregister("priced_calls")
+        lent.take_back()
 
 
 def price(connection: duckdb.DuckDBPyConnection, calls: str, traces: str, into: str) -> None:
-    """Copy calls to a temporary table, each with the price row in force when it was made.
+    """Copy calls to a temporary table, each with the price row in force when it was made."""
+    query = _priced(connection, calls, traces)
+    connection.execute(f"CREATE OR REPLACE TEMP TABLE {into} AS {query}")
+
+
+def _priced(connection: duckdb.DuckDBPyConnection, calls: str, traces: str) -> str:
+    """Write the query for calls with the price row in force when each was made.
 
     A call without a time of its own takes its trace's, else its run's.
     """
@@ -407,8 +483,7 @@ def price(connection: duckdb.DuckDBPyConnection, calls: str, traces: str, into: 
         at = "c.started_at"
     drop = "EXCLUDE (begun_at)" if undated else ""
     aliases.note_names(connection, calls, _NAMES)
-    query = views.priced(calls, at, _NAMES)
-    connection.execute(f"CREATE OR REPLACE TEMP TABLE {into} AS SELECT * {drop} FROM ({query})")
+    return f"SELECT * {drop} FROM ({views.priced(calls, at, _NAMES)})"
 
 
 def _insert_contents(

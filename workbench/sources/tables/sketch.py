@@ -94,6 +94,7 @@ _NAMES: dict[str, tuple[str, ...]] = {
         "tokens_prompt",
         "n_input_tokens",
         "num_input_tokens",
+        "context_tokens",
         "input_token_count",
     ),
     "cache_read_tokens": (
@@ -225,6 +226,13 @@ def _quoted(text: str) -> str:
     return json.dumps(text, ensure_ascii=True)
 
 
+_INSTEAD = {
+    "task": _Guess("task", '"@stem"', "no column has the task: the name of the file"),
+    "item": _Guess("item", '"@row"', "no column has the item: the number of the row"),
+    "model": _Guess("model", '"unknown"', "constant: no column has the model: write its name"),
+}
+
+
 # -- rows ----------------------------------------------------------------------------------------
 
 
@@ -301,7 +309,7 @@ def _plain_name(path: str) -> str:
     words = [word for word in re.split(r"[^a-z0-9]+", name.lower()) if word]
     if len(words) > 1 and words[-1] in _UNITS and "_".join(words) not in _ALL_NAMES:
         words.pop()
-    return "_".join(words)
+    return "" if {"cumulative", "running"} & set(words) or "so_far" in path else "_".join(words)
 
 
 _ALL_NAMES = frozenset(name for names in _NAMES.values() for name in names)
@@ -327,12 +335,7 @@ def _guesses(columns: list[_Column], beside: list[_Column]) -> list[_Guess]:
             taken.add(column.path)
             guesses.append(_Guess(field, _text(field, column)))
     found = {guess.field for guess in guesses}
-    instead = {
-        "task": _Guess("task", '"@stem"', "no column has the task: the name of the file"),
-        "item": _Guess("item", '"@row"', "no column has the item: the number of the row"),
-        "model": _Guess("model", '"unknown"', "constant: no column has the model: write its name"),
-    }
-    return [*(instead[name] for name in _NEEDED if name not in found), *guesses]
+    return [*(_INSTEAD[name] for name in _NEEDED if name not in found), *guesses]
 
 
 def _fits(field: str, column: _Column) -> bool:
@@ -407,6 +410,8 @@ def _tried(path: Path, head: str, guesses: list[_Guess]) -> tuple[list[_Guess], 
         wrong = _refused(path, head, kept)
         if wrong is None:
             raise error
+        if wrong[0].field in _NEEDED:
+            kept.insert(0, _INSTEAD[wrong[0].field])
         kept.remove(wrong[0])
         dropped.append(_Guess(wrong[0].field, wrong[0].text, f"refused: {wrong[1]}"))
     if report.duplicates.n and not any(guess.field == "trial" for guess in kept):
@@ -419,11 +424,14 @@ def _tried(path: Path, head: str, guesses: list[_Guess]) -> tuple[list[_Guess], 
 def _refused(path: Path, head: str, kept: list[_Guess]) -> tuple[_Guess, ImportFormatError] | None:
     """Return the first field that the file refuses, with the reason."""
     needed = [guess for guess in kept if guess.field in _NEEDED]
-    for guess in kept:
-        if guess not in needed:
-            error = _try(path, head, [*needed, guess])[1]
-            if error is not None:
-                return guess, error
+    sure = list(_INSTEAD.values())
+    for guess in (g for g in needed if g not in sure):
+        others = [other for other in sure if other.field != guess.field]
+        if (error := _try(path, head, [*others, guess])[1]) is not None:
+            return guess, error
+    for guess in (g for g in kept if g not in needed):
+        if (error := _try(path, head, [*needed, guess])[1]) is not None:
+            return guess, error
     return None
 
 

@@ -36,7 +36,7 @@ from workbench.sources.tables.table_rows import csv_head, csv_rows, text_lines
 from workbench.sources.tables.trace_groups import CALL_FIELDS, SCORER, TRACE_FIELDS, number_text
 from workbench.sources.tables.units import UNITS
 
-BATCH_ROWS = 300_000  # of a batch for the store, which writes many rows as fast as few
+BATCH_ROWS = 2 * 122_880  # a multiple of what DuckDB writes at once; a rest costs twice as much
 _OF_NAMES = (*CONFIGURATION_FIELDS, "task", "task_version", "scorer")
 _ESCAPED = r'[\x00-\x1f\x7f"\\]'  # characters that JSON may write otherwise
 _NUMBERED = r"^\s*-?(?:0|[1-9][0-9]*)\.0+\s*$"
@@ -105,14 +105,23 @@ class FrameReader:
             self._number += texts.height
             yield from named
             self._waiting.append(tables)
-            if sum(waiting["traces"].height for waiting in self._waiting) >= BATCH_ROWS:
-                yield from self._flush()
+            yield from self._full_batches()
         yield from self._flush()
 
     def _single(self, lines: Iterable[str], block: Block, report: FileReport) -> Iterator[Found]:
         for row in csv_rows(self.path, iter(lines), self.head, block.line, report):
             self._number += 1
             yield row._replace(number=self._number)
+
+    def _full_batches(self) -> Iterator[Rows]:
+        """Yield batches of exactly BATCH_ROWS traces, where as many wait."""
+        while sum(tables["traces"].height for tables in self._waiting) >= BATCH_ROWS:
+            last = self._waiting.pop()
+            n = BATCH_ROWS - sum(tables["traces"].height for tables in self._waiting)
+            self._waiting.append(_cut(last, 0, n))
+            yield from self._flush()
+            if n < last["traces"].height:
+                self._waiting.append(_cut(last, n, last["traces"].height))
 
     def _flush(self) -> Iterator[Rows]:
         waiting, self._waiting = self._waiting, []
@@ -340,6 +349,18 @@ def _check_contradictions(data: pl.DataFrame) -> None:
         wrong += [pl.col(name) > pl.col("e2e_s") for name in starts]
     if wrong and data.select(pl.any_horizontal(wrong).any()).item():
         raise NotPlainError
+
+
+def _cut(tables: dict[str, pl.DataFrame], start: int, end: int) -> dict[str, pl.DataFrame]:
+    """Return the traces from `start` to `end` with their parts; items go with the first."""
+    traces = tables["traces"].slice(start, end - start)
+    parts = {
+        name: frame.join(traces.select("trace_id"), on="trace_id", how="semi")
+        for name, frame in tables.items()
+        if name not in {"items", "traces"}
+    }
+    items = tables["items"] if not start else tables["items"].clear()
+    return {"items": items, "traces": traces, **parts}
 
 
 # -- tables --------------------------------------------------------------------------------------
