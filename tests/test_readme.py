@@ -37,6 +37,7 @@ PARSED_ONLY = (
     "runs pause",
     "record",
     "listen",
+    "watch",
 )
 
 

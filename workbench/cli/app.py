@@ -28,6 +28,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "collect": ("collect:collect", "Run tasks against models; skip what is already in the store."),
     "record": ("record:record", "Run a command and record its calls to models."),
     "listen": ("listen:listen", "Receive spans of instrumented programs while they run."),
+    "watch": ("watch:watch", "Import files and folders whenever they change, until Ctrl-C."),
     "analyze": ("analyze:analyze", "Answer a question about the traces."),
     "report": (
         "report:report",

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from workbench import sources
 from workbench.cli.import_report import ImportOutcome
-from workbench.errors import WorkbenchError
+from workbench.errors import StoreError, WorkbenchError
 from workbench.records import AnyRecord, Rows, Trace
 from workbench.store.groups import Group
 from workbench.store.imported_files import MAX_TRACES, ImportedFiles
@@ -78,10 +78,6 @@ class FileImporter:
         """Bytes of the files that were read, and so far of the one that is being read."""
         reading = self._reading
         return self._n_bytes_done + (reading.n_bytes if reading is not None else 0)
-
-    def is_unchanged(self, path: Path) -> bool:
-        """Return whether a file was imported whole and did not change since."""
-        return self._unchanged(path) is not None
 
     def _unchanged(self, path: Path) -> list[str] | None:
         if self._known is None:
@@ -198,7 +194,8 @@ def size_of(path: Path) -> int:
 def _failed(path: Path, report: "FileReport | None", error: Exception) -> ImportOutcome:
     if isinstance(error, OSError):
         return ImportOutcome(path, report=report, failed=f"{path}: {error.strerror or error}")
-    return ImportOutcome(path, report=report, failed=str(error))
+    is_busy = isinstance(error, StoreError)
+    return ImportOutcome(path, report=report, failed=str(error), is_store_busy=is_busy)
 
 
 def _ingested(group: Group, store: "Store") -> Iterator[IngestReport | WorkbenchError]:

@@ -43,6 +43,7 @@ class ImportOutcome:
         failed: why nothing was imported.
         skipped: why the file was skipped.
         is_unknown: whether it was skipped because its format is not known.
+        is_store_busy: whether it failed because of the store, so that it may succeed later.
         is_unchanged: whether it was not read, since it did not change since its import.
     """
 
@@ -52,6 +53,7 @@ class ImportOutcome:
     failed: str = ""
     skipped: str = ""
     is_unknown: bool = False
+    is_store_busy: bool = False
     is_unchanged: bool = False
 
     @property

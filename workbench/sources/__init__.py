@@ -27,12 +27,14 @@ __all__ = [
     "detect",
     "detect_files",
     "get",
+    "joined",
     "parts",
     "problems",
     "read",
     "read_rows",
     "shipped_names",
     "sources",
+    "walk",
     "why_not",
 ]
 
@@ -167,9 +169,9 @@ def detect_files(
         raise ImportFormatError(f"{root} is neither a file nor a folder")
     files = [
         DetectedFile(file, detect(file, mapping=_if_named(mapping, file), source=source))
-        for file in _walk(root)
+        for file in walk(root)
     ]
-    return _joined(files)
+    return joined(files)
 
 
 def parts(path: Path, source: Source) -> tuple[Path, ...]:
@@ -178,7 +180,7 @@ def parts(path: Path, source: Source) -> tuple[Path, ...]:
     return () if find is None else tuple(find(path))
 
 
-def _joined(files: list[DetectedFile]) -> list[DetectedFile]:
+def joined(files: list[DetectedFile]) -> list[DetectedFile]:
     """Mark the files that are read with another one; the first that names a part has it."""
     read_with: dict[Path, Path] = {}
     for file in files:
@@ -270,7 +272,11 @@ def _if_named(mapping: str | Path | None, path: Path) -> str | Path | None:
     return mapping if matches_name(load(mapping), path) else None
 
 
-def _walk(root: Path) -> Iterator[Path]:
+def walk(root: Path) -> Iterator[Path]:
+    """Yield the files below a folder that may be imported, in sorted order; a file is itself."""
+    if root.is_file():
+        yield root
+        return
     resolved_root = root.resolve()
     for folder, folders, files in os.walk(root):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
