@@ -647,8 +647,23 @@ def test_gsm8k_scores_as_published(shared_data: Path) -> None:
         ('input,target,difficulty\nq1,a,"1,234.5"\nq2,b,n/a\n', {}, [1234.5, None]),
         ("input;target;difficulty\nq1;a;1,234\nq2;b;0,5\n", {}, [1.234, 0.5]),
         ("input;target;difficulty\nq1;a;1,234\nq2;b;\n", {"decimal": ","}, [1.234, None]),
+        ("input;target;difficulty\nq1;a;1.234\nq2;b;0,5\n", {}, [1234, 0.5]),
+        ("input;target;difficulty\nq1;a;1.234\nq2;b;0.5\n", {}, [1.234, 0.5]),
+        ("input;target;difficulty;value_usd\nq1;a;1.234;0,5\n", {}, [1234]),
+        ("input;target;difficulty\nq1;a;1.234\n", {"decimal": "."}, [1.234]),
+        ("input,target,difficulty\nq1,a,1.234\n", {}, [1.234]),
     ],
-    ids=["commas", "thousands", "told by another row", "told by the header"],
+    ids=[
+        "commas",
+        "thousands",
+        "told by another row",
+        "told by the header",
+        "semicolons, told by a comma",
+        "semicolons, told by a point",
+        "semicolons, told by another column",
+        "semicolons, told by the header",
+        "commas between cells",
+    ],
 )
 def test_numbers_are_read_with_their_decimal_mark(
     tmp_path: Path, text: str, header: dict[str, str], expected: list[float | None]
@@ -660,6 +675,15 @@ def test_numbers_are_read_with_their_decimal_mark(
     task = datasets.load_task({"path": str(path), **header})
 
     assert [i.difficulty for i in task.items] == expected
+
+
+def test_a_point_between_semicolons_is_asked_about_until_something_tells(tmp_path: Path) -> None:
+    """1.234 is a thousand where the comma is the decimal mark, as semicolons let expect."""
+    path = tmp_path / "quiz.csv"
+    path.write_text("input;target;difficulty\nq1;a;1.234\nq2;b;2.345\n")
+
+    with pytest.raises(TaskError, match=r"'1\.234' is ambiguous: set decimal"):
+        datasets.load_task(str(path))
 
 
 @pytest.mark.parametrize("cell", ["1,234", "hard", "true"])

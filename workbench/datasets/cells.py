@@ -205,7 +205,7 @@ class _RowReader:
         mark = columns.marks.get(field)
         if mark is None and isinstance(value, str):
             mark = decimal_mark(value)
-            if mark is None and COMMA in value:
+            if mark is None and (COMMA in value or columns.may_have_commas):
                 why = f'{value!r} is ambiguous: set decimal = "." or decimal = ","'
                 raise self.fail(column, why)
         try:

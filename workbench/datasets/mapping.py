@@ -82,6 +82,7 @@ class Columns:
         spread: column with an object whose members are metadata.
         guessed: the fields that the header does not assign.
         marks: field → decimal mark, if the header or the column decides it.
+        may_have_commas: whether a point may separate thousands, where nothing decides.
         has_whole_keys: whether all keys are whole numbers, some with an empty fraction.
     """
 
@@ -100,6 +101,7 @@ class Columns:
     spread: str | None = None
     guessed: set[str] = dataclasses.field(default_factory=set)
     marks: dict[str, str] = dataclasses.field(default_factory=dict)
+    may_have_commas: bool = False
     has_whole_keys: bool = False
     notes: list[str] = dataclasses.field(default_factory=list)
 
@@ -192,11 +194,18 @@ def _survey_columns(columns: Columns, header: Header, table: Table) -> None:
     def texts(source: str) -> Iterator[Any]:
         return (cell(row.cells, source) for row in table.rows)
 
+    columns.may_have_commas = table.has_semicolons
+    unknown: list[str] = []
     for field in ("difficulty", "value_usd", "human_cost_usd"):
         source = getattr(columns, field)
         mark = header.decimal or (None if source is None else common_mark(texts(source)))
         if mark is not None:
             columns.marks[field] = mark
+        else:
+            unknown.append(field)
+    marks = set(columns.marks.values())
+    if len(marks) == 1 and table.has_semicolons:  # the file's other numbers decide
+        columns.marks |= dict.fromkeys(unknown, marks.pop())
     if columns.item is not None and "{" not in columns.item:
         keys = [key for key in texts(columns.item) if not is_empty(key)]
         are_integral = all(isinstance(key, str) and integral(key) is not None for key in keys)

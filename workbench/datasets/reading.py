@@ -43,11 +43,16 @@ class Row:
 
 @dataclasses.dataclass(slots=True)
 class Table:
-    """The rows of a file, its columns in order, and notes on guesses."""
+    """The rows of a file, its columns in order, and notes on guesses.
+
+    Attributes:
+        has_semicolons: whether semicolons separate the cells, as where numbers may have commas.
+    """
 
     rows: list[Row]
     columns: list[str]
     notes: list[str]
+    has_semicolons: bool = False
 
 
 def read(path: Path, header: Header) -> Table:
@@ -70,7 +75,9 @@ def read(path: Path, header: Header) -> Table:
             raise TaskError(f"{path}: more than {MAX_ROWS:,} rows; split the file")
         rows.append(row)
     columns = list(dict.fromkeys(name for row in rows for name in row.cells))
-    return Table(rows, columns, notes)
+    is_csv = path.suffix.lower() == ".csv"
+    has_semicolons = is_csv and (header.delimiter == ";" or _note(";") in notes)
+    return Table(rows, columns, notes, has_semicolons)
 
 
 def _check_size(path: Path) -> None:
@@ -226,8 +233,12 @@ def _delimiter(path: Path, text: str, notes: list[str]) -> str:
         head = f"{head}\n{line}"
     delimiter = delimiter_of(head)
     if delimiter != ",":
-        notes.append(f"delimiter: {delimiter!r}")
+        notes.append(_note(delimiter))
     return delimiter
+
+
+def _note(delimiter: str) -> str:
+    return f"delimiter: {delimiter!r}"
 
 
 def _parquet_rows(path: Path, _: Header, __: list[str]) -> Iterator[Row]:
