@@ -17,6 +17,7 @@ from tests.support.trajectory_files import (
     write,
 )
 from workbench import sources
+from workbench.cli import import_files
 from workbench.errors import ImportFormatError
 from workbench.records import AnyRecord, Configuration, Item, Run, Task, Trace
 from workbench.sources import FileReport
@@ -326,3 +327,40 @@ def test_a_truncated_file_is_refused(tmp_path: Path, cut: int) -> None:
 
     with pytest.raises(ImportFormatError, match=r"trajectory\.json"):
         read(path)
+
+
+def test_broken_files_of_a_job_are_refused_or_skipped(tmp_path: Path) -> None:
+    """A trial without its result is skipped, one without its trajectory has its sums."""
+    path = folder(tmp_path, trial("task-a__1"), trial("task-a__2"))
+    broken = tmp_path / "task-a__1" / "agent" / "trajectory.json"
+    broken.write_text(broken.read_text()[:-50])
+
+    with pytest.raises(ImportFormatError, match="task-a__1"):
+        read(path)
+    records, report = read(path, skip_bad_rows=True)
+    traces = [r for r in records if isinstance(r, Trace)]
+    assert [len(t.calls) for t in traces] == [1, 2]
+    assert "without its trajectory" in report.incomplete.texts[0]
+    result = tmp_path / "task-a__2" / "result.json"
+    result.write_text(result.read_text()[:-5])
+    with pytest.raises(ImportFormatError, match="task-a__2"):
+        read(path)
+    records, report = read(path, skip_bad_rows=True)
+    assert len([r for r in records if isinstance(r, Trace)]) == 1
+    assert (report.bad_rows.n, report.is_accounted_for) == (1, True)
+
+
+def test_a_job_is_as_large_as_its_trials(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its own file is small; what is large goes to the store as it is read, not as one of many."""
+    path = folder(tmp_path / "job", trial("task-a__1"))
+    monkeypatch.setattr(import_files, "SMALL_BYTES", path.stat().st_size)
+    store = open_store(tmp_path / "s.duckdb", create=True)
+    single: list[object] = []
+    ingest = store.ingest
+    monkeypatch.setattr(store, "ingest", lambda records: single.append(records) or ingest(records))
+
+    outcomes = list(import_files.FileImporter(store).files(sources.detect_files(tmp_path / "job")))
+
+    assert len(single) == 1
+    assert not isinstance(single[0], list)
+    assert [o.ingest.rows_new["traces"] for o in outcomes if o.ingest] == [1]

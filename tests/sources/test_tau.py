@@ -81,6 +81,24 @@ def test_a_conversation_that_broke_off_is_an_error(tmp_path: Path) -> None:
     assert configuration.model == "gpt-4o"
 
 
+def test_ids_of_tools_that_are_used_again(tmp_path: Path) -> None:
+    """A service may give an id twice in one conversation: each result has its own request."""
+    result = tau_result()
+    answered = result["traj"][2:5]
+    again = [dict(message) for message in answered]
+    again[2]["content"] = "Error: gone"
+    result["traj"] = [*result["traj"][:2], *answered, *again]
+
+    (trace,) = traces(write(tmp_path / "m.json", [result]))
+
+    assert [(t.tool, t.call_ordinal, t.error_message) for t in trace.tool_calls] == [
+        ("get_user", 0, None),
+        ("book", 0, "Error: no such flight"),
+        ("get_user", 1, "Error: gone"),
+        ("book", 1, "Error: no such flight"),
+    ]
+
+
 def test_a_file_that_grew_adds_what_is_new(tmp_path: Path) -> None:
     """And a copy under another name is the same run."""
     store = open_store(tmp_path / "s.duckdb", create=True)

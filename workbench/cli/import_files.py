@@ -124,17 +124,20 @@ class FileImporter:
                 yield ImportOutcome(file.path, report=report, skipped=report.why_empty)
                 return
             read = _Read(file, report, status)
-            if status.st_size > SMALL_BYTES or hasattr(source, "read_rows"):
+            n_bytes = status.st_size
+            if source is not None:  # the index of a run is small, what it names may not be
+                n_bytes += sum(map(size_of, sources.parts(file.path, source)))
+            if n_bytes > SMALL_BYTES or hasattr(source, "read_rows"):
                 yield from self._flush()
                 yield self._done(read, self._store.ingest(read.noted(records)))
                 return
             held = list(read.noted(records))
-            if self._group_bytes + status.st_size > GROUP_BYTES or not self._group.takes(held):
+            if self._group_bytes + n_bytes > GROUP_BYTES or not self._group.takes(held):
                 yield from self._flush()
                 if not self._group.takes(held):
                     yield self._done(read, self._store.ingest(held))
                     return
-            self._group_bytes += status.st_size
+            self._group_bytes += n_bytes
             self._waiting.append(read)
         except (WorkbenchError, OSError) as error:
             self._waiting.append(_failed(file.path, report, error))

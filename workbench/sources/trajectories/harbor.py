@@ -186,7 +186,12 @@ class _Job:
 
     def _trials(self) -> Iterator[tuple[Path, Line]]:
         """Yield the trials by their start, so that those of a job that grew are numbered last."""
-        files = [(_place(path, self.report), path) for path in _trial_results(self.path)]
+        files: list[tuple[tuple[str, str], Path]] = []
+        for path in _trial_results(self.path):
+            try:
+                files.append((_place(path, self.report), path))
+            except ImportFormatError as error:
+                self.report.bad_row(str(error), error)
         for _, path in sorted(files):
             yield path, _document(path, self.report)
         inside = self.document.get("trial_results")
@@ -293,14 +298,20 @@ def _missing(trial: Line) -> str:
 
 
 def _trajectory(path: Path, report: FileReport) -> atif.Trajectory | None:
-    """Read the trajectories of a trial; a broken one leaves the trial without messages."""
+    """Read the trajectories of a trial; where bad rows are skipped, a broken one is left out."""
     files = _trajectories(path)
     if not files:
         report.notes["trials without a trajectory: no messages and tool calls"] += 1
         return None
     trajectory = atif.Trajectory(report)
     for file in files:
-        trajectory.add_files(file)
+        try:
+            trajectory.add_files(file)
+        except ImportFormatError as error:
+            if not report.skip_bad_rows:
+                raise
+            report.add_missing(f"{error}: the trial is read without its trajectory")
+            return None
     trajectory.finish()
     if len(files) == 1:
         report.totals += trajectory.totals()
