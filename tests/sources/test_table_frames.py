@@ -15,7 +15,7 @@ from workbench import schema, sources
 from workbench.errors import ImportFormatError
 from workbench.records import Rows
 from workbench.sources import FileReport
-from workbench.sources.tables.bulk import csv_blocks
+from workbench.sources.tables.bulk import csv_blocks, table_frames
 from workbench.store import frames, open_store
 
 MAPPING = """
@@ -38,6 +38,9 @@ reasoning_tokens = "think"
 billed_cost_usd = { column = "usd", null_if = [0] }
 answer = "answer"
 input = "question"
+prompt = "question"
+thinking = "thought"
+output = "answer"
 n_turns = "turns"
 energy_j = { column = "wh", unit = "Wh" }
 effort = { column = "effort", optional = true }
@@ -80,6 +83,7 @@ USUAL: dict[str, list[str]] = {
     "usd": ["0", "0.01", "1.234", "1e-05", ""],
     "answer": WORDS,
     "question": ["2+2?", "back\\slash", "", "tab\there"],
+    "thought": ["hm", "", "hm, two\nlines"],
     "turns": ["1", "3", "0", ""],
     "wh": ["0.5", ""],
     "level": ["1", "2", ""],
@@ -260,3 +264,31 @@ def test_a_store_takes_both_and_a_second_import_changes_nothing(tmp_path: Path) 
     )
     assert not any(again.rows_new.values())
     assert not any(by_rows.rows_new.values())
+
+
+@pytest.mark.parametrize(("n_rows", "n_bytes"), [(7, 1 << 26), (1000, 40)])
+def test_batches_of_any_size_give_the_same_store(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, n_rows: int, n_bytes: int
+) -> None:
+    """Wherever a batch ends: within a block, or by the bytes of its texts."""
+    monkeypatch.setattr(csv_blocks, "BLOCK_BYTES", 3000)
+    monkeypatch.setattr(table_frames, "BATCH_ROWS", n_rows)
+    monkeypatch.setattr(table_frames, "BATCH_BYTES", n_bytes)
+    rows = [
+        {name: cells[n % len(cells)] for name, cells in USUAL.items() if name != "id"}
+        | {"id": f"q{n // 2}", "try": str(n % 2), "first": "0.1", "verdict": "ok"}
+        for n in range(60)
+    ]
+    path, mapping = tmp_path / "rows.csv", tmp_path / "mine.toml"
+    path.write_text(as_csv(rows), newline="")
+    mapping.write_text(MAPPING)
+    batches = [r for r in sources.read_rows(path, mapping=mapping) if isinstance(r, Rows)]
+    stores = [open_store(tmp_path / f"{name}.duckdb", create=True) for name in ("a", "b")]
+    stores[0].ingest(sources.read(path, mapping=mapping))
+    stores[1].ingest(sources.read_rows(path, mapping=mapping))
+
+    assert len(batches) >= 2
+    for table in ("items", "traces", "calls", "scores", "energy", "messages", "contents"):
+        one, other = (store.sql(f"FROM {table} ORDER BY ALL") for store in stores)
+        assert one.rows() == other.rows()
+        assert one.height

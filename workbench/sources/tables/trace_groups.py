@@ -25,7 +25,7 @@ from workbench.sources.tables.paths import Row
 from workbench.sources.transcript import Transcript
 
 SCORER = "reported"  # scorer of rows whose mapping has none
-_MESSAGES = (
+MESSAGES = (
     ("system_prompt", "system", "text"),
     ("prompt", "user", "text"),
     ("thinking", "assistant", "thinking"),
@@ -255,7 +255,7 @@ def _call(values: Row, ordinal: int) -> Call:
 
 def _say(said: Transcript, values: Row, ordinal: int) -> None:
     """Add the messages of a call; a system prompt that is the same again is said once."""
-    for name, role, kind in _MESSAGES:
+    for name, role, kind in MESSAGES:
         text: Any = values.get(name)
         repeats = role == "system" and any(m.role == role and m.text == text for m in said.messages)
         if text and not repeats:

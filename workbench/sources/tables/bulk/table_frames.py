@@ -33,15 +33,21 @@ from workbench.sources.tables.table_records import (
     metric_field,
 )
 from workbench.sources.tables.table_rows import csv_head, csv_rows, text_lines
-from workbench.sources.tables.trace_groups import CALL_FIELDS, SCORER, TRACE_FIELDS, number_text
+from workbench.sources.tables.trace_groups import (
+    CALL_FIELDS,
+    MESSAGES,
+    SCORER,
+    TRACE_FIELDS,
+    number_text,
+)
 from workbench.sources.tables.units import UNITS
 
+BATCH_BYTES = 1 << 26  # of texts in a batch
 BATCH_ROWS = 2 * 122_880  # a multiple of what DuckDB writes at once; a rest costs twice as much
 _OF_NAMES = (*CONFIGURATION_FIELDS, "task", "task_version", "scorer")
 _ESCAPED = r'[\x00-\x1f\x7f"\\]'  # characters that JSON may write otherwise
 _NUMBERED = r"^\s*-?(?:0|[1-9][0-9]*)\.0+\s*$"
 _BY_ROWS = {"trace", "request_id", "total_tokens", "ended_at"}
-_MESSAGES = {"system_prompt", "prompt", "thinking", "output"}
 Columns = Dict[str, Column]
 _INHERITED = ("trace_id", "run_id", "configuration_id", "task_id", "item_id")
 
@@ -60,7 +66,7 @@ def is_plain(mapping: Mapping) -> bool:
     named = set(mapping.columns) | set(mapping.constants)
     return not (
         is_of_rows
-        or named & (_BY_ROWS | _MESSAGES)
+        or named & _BY_ROWS
         or any(c.otherwise or c.join or c.plus or c.default is not None for c in columns)
         or any(c.path.startswith("^") for c in columns)
     )
@@ -106,6 +112,9 @@ class FrameReader:
             yield from named
             self._waiting.append(tables)
             yield from self._full_batches()
+            n_bytes = sum(t["contents"]["n_bytes"].sum() for t in self._waiting if "contents" in t)
+            if n_bytes >= BATCH_BYTES:
+                yield from self._flush()
         yield from self._flush()
 
     def _single(self, lines: Iterable[str], block: Block, report: FileReport) -> Iterator[Found]:
@@ -125,10 +134,12 @@ class FrameReader:
 
     def _flush(self) -> Iterator[Rows]:
         waiting, self._waiting = self._waiting, []
-        if waiting:
-            yield Rows(
-                {name: pl.concat([tables[name] for tables in waiting]) for name in waiting[0]}
-            )
+        if not waiting:
+            return
+        tables = {name: pl.concat([tables[name] for tables in waiting]) for name in waiting[0]}
+        if "contents" in tables:
+            tables["contents"] = tables["contents"].unique("content_id")
+        yield Rows(tables)
 
     # -- blocks --------------------------------------------------------------------------------
 
@@ -162,6 +173,8 @@ class FrameReader:
         }
         if "energy_j" in data.columns:
             tables["energy"] = _energy(data)
+        if any(name in data.columns for name, _, _ in MESSAGES):
+            tables["messages"], tables["contents"] = _messages(data)
         report.rows_in += data.height
         report.rows_out += data.height
         _note_conventions(data, self.mapping.tokens, report)
@@ -357,10 +370,11 @@ def _cut(tables: dict[str, pl.DataFrame], start: int, end: int) -> dict[str, pl.
     parts = {
         name: frame.join(traces.select("trace_id"), on="trace_id", how="semi")
         for name, frame in tables.items()
-        if name not in {"items", "traces"}
+        if name not in {"items", "traces", "contents"}
     }
     items = tables["items"] if not start else tables["items"].clear()
-    return {"items": items, "traces": traces, **parts}
+    contents = {name: tables[name] for name in tables.keys() & {"contents"}}
+    return {"items": items, "traces": traces, **parts, **contents}
 
 
 # -- tables --------------------------------------------------------------------------------------
@@ -371,10 +385,12 @@ def _traces(
 ) -> pl.DataFrame:
     chosen = [name for name in TRACE_FIELDS if name in data.columns and name != "trial"]
     trial = pl.col("trial").fill_null(0) if "trial" in data.columns else pl.lit(0, dtype=pl.Int64)
-    zero = [
-        pl.lit(0, dtype=pl.Int64).alias(n) for n in ("n_tool_calls", "n_tool_errors", "n_messages")
-    ]
-    traces = data.select(*_INHERITED, trial.alias("trial"), *chosen, *zero)
+    said = [pl.col(name).is_not_null() for name, _, _ in MESSAGES if name in data.columns]
+    n_messages = pl.sum_horizontal(said).cast(pl.Int64) if said else pl.lit(0, dtype=pl.Int64)
+    zero = [pl.lit(0, dtype=pl.Int64).alias(name) for name in ("n_tool_calls", "n_tool_errors")]
+    traces = data.select(
+        *_INHERITED, trial.alias("trial"), *chosen, *zero, n_messages.alias("n_messages")
+    )
     if metadata is not None:
         traces = traces.with_columns(metadata)
     main = [frame for frame in scores if "metric" not in frame.columns]
@@ -401,6 +417,37 @@ def _calls(data: pl.DataFrame) -> pl.DataFrame:
         pl.lit("reported").alias("tokens_source"),
         pl.coalesce(requests or [pl.lit(None, dtype=pl.Int64)]).alias("n_requests"),
     )
+
+
+def _messages(data: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Return the messages of each row in their order, and their texts, each once."""
+    parts: list[pl.DataFrame] = []
+    before = pl.lit(0, dtype=pl.Int64)  # messages of the row so far
+    for name, role, kind in MESSAGES:
+        if name not in data.columns:
+            continue
+        is_answer = role == "assistant"
+        part = data.select(
+            "trace_id",
+            before.alias("ordinal"),
+            pl.lit(role).alias("role"),
+            pl.lit(kind).alias("kind"),
+            (pl.col("trace_id") + "-0" if is_answer else pl.lit(None, pl.String)).alias("call_id"),
+            pl.col(name).alias("text"),
+        )
+        parts.append(part.filter(pl.col("text").is_not_null()))
+        before = before + pl.col(name).is_not_null().cast(pl.Int64)
+    messages = pl.concat(parts)
+    texts = messages["text"].unique()
+    ids = _hexes(texts.cast(pl.Binary).to_list())
+    contents = pl.DataFrame({"content_id": ids, "n_bytes": texts.str.len_bytes(), "text": texts})
+    shown = messages.join(contents.select("content_id", "text"), on="text", how="left")
+    return shown.drop("text"), contents.with_columns(pl.col("n_bytes").cast(pl.Int64))
+
+
+def _hexes(payloads: list[bytes]) -> pl.Series:
+    digests = [hashlib.blake2b(payload, digest_size=12).digest() for payload in payloads]
+    return pl.Series(digests, dtype=pl.Binary).bin.encode("hex")
 
 
 def _energy(data: pl.DataFrame) -> pl.DataFrame:
