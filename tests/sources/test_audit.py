@@ -34,3 +34,11 @@ def test_a_section_names_columns_that_exist_and_what_is_lost(name: str) -> None:
     assert columns
     assert [pair for pair in columns if pair[0] in schema.TABLES and pair not in known] == []
     assert "Lost:" in text
+
+
+def test_the_readme_names_every_shipped_source() -> None:
+    """As people write the name: ML.ENERGY, tau-bench."""
+    text = (PAGE.parents[1] / "README.md").read_text(encoding="utf-8")
+    words = re.sub(r"[-._]", " ", text).lower()
+    named = [name for name in sources.shipped_names() if name.replace("-", " ") in words]
+    assert named == list(sources.shipped_names())
