@@ -147,8 +147,9 @@ def test_episodes_of_terminus_are_calls(tmp_path: Path) -> None:
     logs = tmp_path / "hello" / trial["trial_name"] / "agent-logs"
     usage = {"prompt_tokens": 70, "completion_tokens": 5, "total_tokens": 75}
     for number in (10, 2):
-        reply = json.dumps({"usage": usage | {"prompt_tokens": number, "total_tokens": number + 5}})
-        write(logs / f"episode-{number}" / "debug.json", {"original_response": reply})
+        reply = {"usage": usage | {"prompt_tokens": number, "total_tokens": number + 5}}
+        logged = reply if number == 2 else json.dumps(reply)  # services differ
+        write(logs / f"episode-{number}" / "debug.json", {"original_response": logged})
         (logs / f"episode-{number}" / "prompt.txt").write_text(f"ask {number}")
         (logs / f"episode-{number}" / "response.txt").write_text(f"say {number}")
 

@@ -236,7 +236,8 @@ class _Run:
         raw: Line = {}
         try:
             logged = _OBJECT.decode(_log(path).encode())
-            reply = _OBJECT.decode(str(logged.get("original_response")).encode())
+            reply = logged.get("original_response")
+            reply = _OBJECT.decode(reply.encode()) if isinstance(reply, str) else reply
             raw = member(reply, "usage")
         except (msgspec.DecodeError, RecursionError):
             self.report.notes["requests whose log has no usage"] += 1
