@@ -1,7 +1,9 @@
 """Sessions of coding agents: speed of reading and importing, and the bill beside ccusage's.
 
     python tests/benchmarks/bench_sessions.py [--sessions 200] [--ccusage node_modules/.bin/ccusage]
-        [--ccusage-codex node_modules/.bin/ccusage-codex]
+        [--ccusage-codex node_modules/.bin/ccusage-codex] [--analyses 1000000]
+
+With --analyses it prints the time and memory of three analyses at so many calls instead.
 
 Prints MB of JSON lines per second of processor time on a made-up folder. With ccusage (npm), which
 must know its prices offline, it prints its time on the same folder and both bills by day and model.
@@ -9,6 +11,7 @@ Each difference is taken apart into what ccusage is known to do otherwise.
 """
 
 import argparse
+import datetime as dt
 import itertools
 import json
 import os
@@ -18,21 +21,32 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-from tests.support.session_folders import ClaudeFolder, CodexFolder
+from tests.support.session_folders import MODELS, START, ClaudeFolder, CodexFolder
 from workbench import sources
 from workbench.cli.import_files import FileImporter
+from workbench.records import (
+    AnyRecord,
+    Call,
+    Configuration,
+    Item,
+    Run,
+    Task,
+    ToolCall,
+    Trace,
+)
 from workbench.store import Store, open_store
 
 _BILL = """SELECT strftime(started_at, '%Y-%m-%d') AS day, call_model, sum(cost_usd) AS cost_usd
 FROM call_facts GROUP BY ALL"""
 
+_CALLS = 50  # of a session
 GPT_5 = {"fresh": 1.25, "read": 0.125, "output": 10.0}  # USD per million tokens
 
 
@@ -173,14 +187,88 @@ def _iso(date: str) -> str:
     return time.strftime("%Y-%m-%d", time.strptime(date, "%b %d, %Y"))
 
 
+def sessions(n_calls: int) -> Iterator[AnyRecord]:
+    """Records of sessions with 50 calls each, whose context grows; some pause for an hour."""
+    task = Task(task="claude-code")
+    configurations = [
+        Configuration(model=model, provider="anthropic", strategy="claude-code") for model in MODELS
+    ]
+    yield from (task, *configurations)
+    for number in range(n_calls // _CALLS):
+        at = START + dt.timedelta(minutes=7 * number)
+        configuration = configurations[number % len(MODELS)]
+        item = Item(task_id=task.task_id, item=f"s{number}", cluster=f"/p{number % 9}")
+        run = Run(run_id=f"r{number}", kind="import", source="claude-code", started_at=at)
+        yield from (item, run)
+        calls = []
+        for n in range(_CALLS):
+            at += dt.timedelta(seconds=3700 if (number + n) % 97 == 0 else 20)
+            context = 10_000 + 2000 * (n % 40) + number % 700
+            calls.append(
+                Call(
+                    ordinal=n,
+                    call_id=f"{number}-{n}",
+                    provider="anthropic",
+                    model=configuration.model,
+                    started_at=at,
+                    e2e_s=5.0 + n % 7,
+                    input_tokens=context + 2000,
+                    cache_read_tokens=context,
+                    cache_write_5m_tokens=0,
+                    cache_write_1h_tokens=1900,
+                    output_tokens=300 + number % 400,
+                )
+            )
+        tools = tuple(
+            ToolCall(ordinal=n, tool="Read", call_ordinal=n, arguments=f'{{"path":"f{n % 30}"}}')
+            for n in range(_CALLS)
+        )
+        yield Trace(
+            run_id=run.run_id,
+            configuration_id=configuration.configuration_id,
+            task_id=task.task_id,
+            item_id=item.item_id,
+            started_at=run.started_at,
+            e2e_s=25.0 * _CALLS,
+            n_turns=_CALLS,
+            metadata=f'{{"session":"s{number}"}}',
+            calls=tuple(calls),
+            tool_calls=tools,
+        )
+
+
+def analyses(folder: Path, n_calls: int) -> None:
+    """Print the time and the peak memory of each analysis, in a process of its own."""
+    store = open_store(folder / "s.duckdb", create=True)
+    start = time.perf_counter()
+    store.ingest(sessions(n_calls))
+    print(f"{n_calls:,} calls written in {time.perf_counter() - start:.0f} s")
+    for name in ("spend", "context-growth", "anomalies"):
+        code = (
+            "import re, time\n"
+            "from pathlib import Path\n"
+            "from workbench.store import open_store\n"
+            "start = time.perf_counter()\n"
+            f"open_store({str(store.path)!r}).analyze({name!r})\n"
+            "status = Path('/proc/self/status').read_text()\n"
+            "peak = int(re.search(r'VmHWM:\\s+(\\d+)', status)[1]) / 1024\n"
+            f"print(f'{name:16} {{time.perf_counter() - start:7.1f}} s  {{peak:8,.0f}} MiB')"
+        )
+        subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
+
+
 def main() -> None:
     """Print the figures."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--sessions", type=int, default=200)
     parser.add_argument("--ccusage")
     parser.add_argument("--ccusage-codex")
+    parser.add_argument("--analyses", type=int, metavar="CALLS")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
+        if options.analyses is not None:
+            analyses(Path(name), options.analyses)
+            return
         claude(Path(name, "claude"), options)
         codex(Path(name, "codex"), options)
 

@@ -96,4 +96,56 @@ def gemini_document() -> bytes:
     return json.dumps(gemini_head() | about, indent=2).encode()
 
 
-EXAMPLES = (as_bytes(gemini_session()), gemini_document())
+# -- pi ------------------------------------------------------------------------------------------
+
+
+def pi_usage(given: int, output: int, read: int, written: int, usd: float) -> Line:
+    """The usage of an answer."""
+    counts = {"input": given, "output": output, "cacheRead": read, "cacheWrite": written}
+    return counts | {"totalTokens": given + output + read + written, "cost": {"total": usd}}
+
+
+def pi_entry(number: int, second: float, kind: str, **more: Any) -> Line:
+    """An entry of a session."""
+    parent = f"0000000{number - 1}" if number > 1 else None
+    return {
+        "type": kind,
+        "id": f"0000000{number}",
+        "parentId": parent,
+        "timestamp": at(second),
+    } | more
+
+
+def pi_message(number: int, second: float, began: float, role: str, **more: Any) -> Line:
+    """A message of a session; `began` is the second in which it was begun."""
+    ms = round((START.timestamp() + began) * 1000)
+    return pi_entry(number, second, "message", message={"role": role, "timestamp": ms} | more)
+
+
+def pi_answer(number: int, second: float, began: float, *content: Line, **more: Any) -> Line:
+    """An answer of the model."""
+    about = {"provider": "anthropic", "model": "claude-sonnet-4-5", "content": list(content)}
+    return pi_message(number, second, began, "assistant", **about | more)
+
+
+def pi_session(session: str = "p1") -> list[Line]:
+    """A session of two calls: a tool is asked for, and its result answered."""
+    asks = {"type": "toolCall", "id": "toolu_1", "name": "read", "arguments": {"path": "a"}}
+    thought = {"type": "thinking", "thinking": "hm", "thinkingSignature": "s"}
+    words = {"type": "text", "text": "I look."}
+    first, second = pi_usage(7, 90, 4000, 500, 0.25), pi_usage(5, 30, 4500, 60, 0.5)
+    failed = [{"type": "text", "text": "no such file"}]
+    done = {"type": "text", "text": "There is none."}
+    return [
+        {"type": "session", "version": 3, "id": session, "timestamp": at(0), "cwd": "/r"},
+        pi_entry(1, 0, "thinking_level_change", thinkingLevel="high"),
+        pi_message(2, 1, 1, "user", content=[{"type": "text", "text": "read a"}]),
+        pi_answer(3, 6, 2, thought, words, asks, usage=first, stopReason="toolUse"),
+        pi_message(4, 8, 8, "toolResult", toolCallId="toolu_1", content=failed, isError=True),
+        pi_answer(5, 12, 9, done, usage=second, stopReason="stop"),
+        pi_entry(6, 13, "compaction", summary="They looked.", tokensBefore=4595),
+        pi_entry(7, 14, "session_info", name="Reading"),
+    ]
+
+
+EXAMPLES = (as_bytes(gemini_session()), gemini_document(), as_bytes(pi_session()))
