@@ -300,6 +300,24 @@ def test_several_rewards_and_steps_are_scores_of_their_own(tmp_path: Path) -> No
     assert (trace.calls[0].input_tokens, trace.calls[0].output_tokens) == (5, 3)
 
 
+def test_calls_of_a_simulated_user_are_not_the_agents(tmp_path: Path) -> None:
+    """They have the role `user`; its messages are the agent's too."""
+    path = folder(tmp_path, trial("task-a__1"))
+    user = atif(steps=[step(1, "agent", "please", metrics=metrics(31, 0, 4))], final_metrics=None)
+    log = write(tmp_path / "task-a__1" / "user-agent" / "trajectory.json", user)
+
+    trace = trace_of(path)
+
+    assert [(c.ordinal, c.role, c.input_tokens) for c in trace.calls] == [
+        (0, "subject", 100),
+        (1, "subject", 130),
+        (2, "user", 31),
+    ]
+    assert "please" not in [m.text for m in trace.messages]
+    assert trace.n_turns == 2
+    assert {f.path: f.read_with for f in sources.detect_files(tmp_path)}[log] == path
+
+
 def test_a_job_without_its_trials_says_so(tmp_path: Path) -> None:
     """And what to import."""
     records, report = read(write(tmp_path / "result.json", job()))

@@ -55,6 +55,7 @@ _OWN_ENDS = {
     "AgentSafetyRefusalError",
     "ContentPolicyViolationError",
 }
+_USER = "user-agent"  # folder of a simulated user
 _SUMS = {
     "n_input_tokens": "input_tokens",
     "n_cache_tokens": "cache_read_tokens",
@@ -117,11 +118,11 @@ def _trial_results(job: Path) -> list[Path]:
     )
 
 
-def _trajectories(result: Path) -> list[Path]:
+def _trajectories(result: Path, agent: str = "agent") -> list[Path]:
     """Return the agent's trajectories of a trial, of one step after the other if it has steps."""
     return sorted(
         path
-        for pattern in ("agent/trajectory.json", "steps/*/agent/trajectory.json")
+        for pattern in (f"{agent}/trajectory.json", f"steps/*/{agent}/trajectory.json")
         for path in result.parent.glob(pattern)
         if path.is_file() and atif.SOURCE.detect(path)
     )
@@ -129,7 +130,7 @@ def _trajectories(result: Path) -> list[Path]:
 
 def _trial_parts(result: Path) -> Iterator[Path]:
     """Yield the files in which an agent logged what its trajectory says."""
-    for trajectory in _trajectories(result):
+    for trajectory in (*_trajectories(result), *_trajectories(result, _USER)):
         for path in sorted(trajectory.parent.rglob("*.json*")):
             if path.is_file():
                 yield path
@@ -265,6 +266,7 @@ def _trial(
     n_turns = len(calls) or None
     if not any(call.output_tokens for call in calls):
         calls = _summed(calls, sums, configuration)
+    calls += _of_user(path, report, len(calls))
     key = f"{configuration.configuration_id}/{item.item_id}"
     number_of_trial = numbers[key]
     numbers[key] += 1
@@ -290,6 +292,25 @@ def _trial(
         tool_calls=conversation.tool_calls if conversation else (),
         messages=conversation.messages if conversation else (),
         **_outcome(trial),
+    )
+
+
+def _of_user(path: Path, report: FileReport, n_calls: int) -> tuple[Call, ...]:
+    """Return the calls of a trial's simulated user; what it said is in the agent's messages."""
+    calls: list[Call] = []
+    for file in _trajectories(path, _USER):
+        trajectory = atif.Trajectory(report)
+        try:
+            trajectory.add_files(file)
+        except ImportFormatError as error:
+            if not report.skip_bad_rows:
+                raise
+            report.add_missing(f"{error}: the simulated user's calls are not read")
+            continue
+        calls += trajectory.calls()
+    return tuple(
+        msgspec.structs.replace(call, ordinal=n, role="user")
+        for n, call in enumerate(calls, n_calls)
     )
 
 
@@ -426,6 +447,6 @@ def _metadata(trial: Line, sums: dict[str, float], calls: tuple[Call, ...]) -> L
         about[f"{phase}_s"] = seconds(
             moment(times.get("started_at")), moment(times.get("finished_at"))
         )
-    if not any(call.billed_cost_usd is not None for call in calls):
+    if not any(call.billed_cost_usd is not None for call in calls if call.role != "user"):
         about["stated_cost_usd"] = sums.get("cost_usd")
     return {name: value for name, value in about.items() if value is not None}
