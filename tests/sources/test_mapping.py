@@ -10,6 +10,7 @@ from workbench.errors import ImportFormatError
 from workbench.records import Configuration, Item, Run, Trace
 from workbench.sources import FileReport
 from workbench.sources.tables.paths import MISSING, file_names, lookup, row_steps, steps
+from workbench.store import open_store
 
 BASE = '[constants]\ntask = "t"\nmodel = "m"\n[columns]\nitem = "id"\n'
 
@@ -361,6 +362,21 @@ def test_a_file_that_has_grown_gives_the_same_traces_and_what_is_new(tmp_path: P
     [first], [again, other] = of(before, Trace), of(after, Trace)
     assert first.trace_id == again.trace_id != other.trace_id
     assert of(before, Run)[0].run_id != of(after, Run)[0].run_id
+
+
+@pytest.mark.parametrize("has_times", [True, False])
+def test_a_store_takes_what_a_file_has_grown_by(tmp_path: Path, has_times: bool) -> None:
+    """More calls of a trace that it has, and other traces; the shorter file changes nothing."""
+    text = f'{BASE}trace = "run"\noutput_tokens = "out"\n'
+    text += 'started_at = "at"\ne2e_s = "s"\n' if has_times else ""
+    rows = [call("a", 1, out=1), call("a", 2, out=2), call("b", 3, out=3)]
+    store = open_store(tmp_path / "traces.duckdb", create=True)
+
+    for n, name in ((1, "short.json"), (3, "long.json"), (1, "short.json"), (3, "long.json")):
+        store.ingest(load(tmp_path, rows[:n], text, name)[0])
+
+    query = "SELECT n_calls, output_tokens FROM trace_facts ORDER BY output_tokens, n_calls DESC"
+    assert store.sql(query).rows() == [(2, 3), (1, 3)]
 
 
 def test_equal_ids_that_began_at_another_time_are_other_traces(tmp_path: Path) -> None:

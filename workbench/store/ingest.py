@@ -242,7 +242,7 @@ def _insert_traces(
     replaced = _replace_tries(connection, new)
     known = _count(connection, f"{new['traces']} SEMI JOIN traces USING (trace_id)")
     if known:
-        known -= sessions.remove_grown(connection, new["traces"], _PARTS, report.notes)
+        known -= _remove_grown(connection, new, report)
         known -= _remove_superseded(connection, new["traces"])
         _settle_carried_over(connection, new["traces"], report)
     report.count("traces", offered, offered - known)
@@ -273,6 +273,13 @@ def _insert_traces(
     if replaced:
         _mark_replaced(connection, replaced)
     sessions.settle_copies(connection, fresh, report.notes)
+
+
+def _remove_grown(
+    connection: duckdb.DuckDBPyConnection, new: Relations, report: IngestReport
+) -> int:
+    traces, calls = new["traces"], new.get("calls")
+    return sessions.remove_grown(connection, traces, calls, _PARTS, report.notes)
 
 
 def _count_calls(

@@ -38,9 +38,15 @@ def note_growing(connection: duckdb.DuckDBPyConnection, new: Mapping[str, str]) 
 
 
 def remove_grown(
-    connection: duckdb.DuckDBPyConnection, traces: str, parts: Iterable[str], notes: list[str]
+    connection: duckdb.DuckDBPyConnection,
+    traces: str,
+    calls: str | None,
+    parts: Iterable[str],
+    notes: list[str],
 ) -> int:
     """Delete imported traces that a new import extends: more messages, or the same and a later end.
+
+    Traces without messages, as of tables, have grown where they have more calls.
 
     A run that has ended since replaces all traces that come: what a score means may be known at the
     end only.
@@ -48,18 +54,23 @@ def remove_grown(
     Args:
         connection: inside a lease, with the runs that may grow in `growing`.
         traces: the relation of those that come.
+        calls: that of their calls, if there are any.
         parts: the tables whose rows hang on a trace, beside `calls`.
         notes: takes a sentence where there were any.
 
     Returns:
         How many were deleted.
     """
+    counted = "(SELECT trace_id, count(*) AS n FROM {} SEMI JOIN {} USING (trace_id) GROUP BY 1)"
+    known, coming = (counted.format(side, traces) for side in ("calls", calls or "calls"))
     grown = connection.execute(
         f"""SELECT trace_id FROM traces old JOIN {traces} n USING (trace_id)
         JOIN growing g ON g.run_id = old.run_id
+        LEFT JOIN {known} k USING (trace_id) LEFT JOIN {coming} c USING (trace_id)
         WHERE old.is_replaced IS NOT TRUE AND n.is_replaced IS NOT TRUE
         AND (n.n_messages > old.n_messages
           OR (n.n_messages = old.n_messages AND n.e2e_s > old.e2e_s)
+          OR (n.n_messages = 0 AND old.n_messages = 0 AND c.n > coalesce(k.n, 0))
           OR (g.ends AND n.n_messages = old.n_messages))"""
     ).fetchall()
     ids = [row[0] for row in grown]
