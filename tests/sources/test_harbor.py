@@ -382,3 +382,18 @@ def test_a_job_is_as_large_as_its_trials(tmp_path: Path, monkeypatch: pytest.Mon
     assert len(single) == 1
     assert not isinstance(single[0], list)
     assert [o.ingest.rows_new["traces"] for o in outcomes if o.ingest] == [1]
+
+
+def test_links_out_of_the_folder_are_not_followed(tmp_path: Path) -> None:
+    """Of a trial or a trajectory that lies elsewhere nothing is read."""
+    folder(tmp_path / "other", trial("task-a__2"))
+    path = folder(tmp_path / "job", trial("task-a__1"))
+    (tmp_path / "job" / "task-a__2").symlink_to(tmp_path / "other" / "task-a__2")
+    own = tmp_path / "job" / "task-a__1" / "agent" / "trajectory.json"
+    own.unlink()
+    own.symlink_to(tmp_path / "other" / "task-a__2" / "agent" / "trajectory.json")
+
+    trace = trace_of(path)
+
+    assert json.loads(trace.metadata or "")["trial_name"] == "task-a__1"
+    assert trace.messages == ()

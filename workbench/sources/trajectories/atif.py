@@ -32,6 +32,7 @@ from workbench.sources.heads import Line
 from workbench.sources.json_lines import content_text, member, moment, seconds, text
 from workbench.sources.report import FileReport, Total
 from workbench.sources.trajectories.conversation import Conversation, amount
+from workbench.sources.trajectories.folders import within
 from workbench.usage import Usage, count
 
 NAME = "atif"
@@ -94,11 +95,9 @@ SOURCE = Atif()
 
 def files_beside(path: Path) -> list[Path]:
     """Return the other files of a trajectory: they lie beside it, and their names begin alike."""
-    return sorted(
-        file
-        for file in path.parent.glob("trajectory.*.json")
-        if path.name == "trajectory.json" and file != path and file.is_file()
-    )
+    if path.name != "trajectory.json":
+        return []
+    return [file for file in within(path.parent, "trajectory.*.json") if file != path]
 
 
 @dataclasses.dataclass(slots=True)

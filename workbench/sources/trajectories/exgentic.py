@@ -31,6 +31,7 @@ from workbench.sources.json_lines import lines, member, text
 from workbench.sources.report import FileReport, Total
 from workbench.sources.trajectories.atif import split_model
 from workbench.sources.trajectories.conversation import Conversation, amount, number, rewarded
+from workbench.sources.trajectories.folders import within
 from workbench.usage import count
 
 NAME = "exgentic"
@@ -53,11 +54,7 @@ class Exgentic:
     def parts(self, path: Path) -> tuple[Path, ...]:
         """Return the other files of the session."""
         names = ("results.json", "trajectory.jsonl", "session.json", "config.json")
-        return tuple(
-            file
-            for file in (path.with_name(name) for name in names)
-            if file != path and file.is_file()
-        )
+        return tuple(file for file in within(path.parent, *names) if file != path)
 
     def read(
         self, path: Path, *, report: FileReport, mapping: str | Path | None = None

@@ -33,6 +33,7 @@ from workbench.sources.json_lines import member, moment, seconds, text
 from workbench.sources.report import FileReport, Total
 from workbench.sources.trajectories import atif
 from workbench.sources.trajectories.conversation import amount, number, rewarded
+from workbench.sources.trajectories.folders import within
 from workbench.usage import Usage, count
 
 NAME = "harbor"
@@ -111,29 +112,21 @@ def _document(path: Path, report: FileReport) -> Line:
 
 def _trial_results(job: Path) -> list[Path]:
     """Return the results of a job's trials: the trials are the folders beside the job's file."""
-    return sorted(
-        path
-        for path in job.parent.glob(f"*/{job.name}")
-        if path.is_file() and set(heads.keys(path)) >= _TRIAL_KEYS
-    )
+    return [
+        path for path in within(job.parent, f"*/{job.name}") if set(heads.keys(path)) >= _TRIAL_KEYS
+    ]
 
 
 def _trajectories(result: Path, agent: str = "agent") -> list[Path]:
     """Return the agent's trajectories of a trial, of one step after the other if it has steps."""
-    return sorted(
-        path
-        for pattern in (f"{agent}/trajectory.json", f"steps/*/{agent}/trajectory.json")
-        for path in result.parent.glob(pattern)
-        if path.is_file() and atif.SOURCE.detect(path)
-    )
+    files = within(result.parent, f"{agent}/trajectory.json", f"steps/*/{agent}/trajectory.json")
+    return [path for path in files if atif.SOURCE.detect(path)]
 
 
 def _trial_parts(result: Path) -> Iterator[Path]:
     """Yield the files in which an agent logged what its trajectory says."""
     for trajectory in (*_trajectories(result), *_trajectories(result, _USER)):
-        for path in sorted(trajectory.parent.rglob("*.json*")):
-            if path.is_file():
-                yield path
+        yield from within(trajectory.parent, "**/*.json*")
 
 
 class _Job:

@@ -39,6 +39,7 @@ from workbench.sources.trajectories.conversation import (
     requests,
     rewarded,
 )
+from workbench.sources.trajectories.folders import within
 from workbench.usage import Usage, count, normalise
 
 NAME = "tau2-bench"
@@ -76,7 +77,7 @@ class Tau2:
 
     def parts(self, path: Path) -> tuple[Path, ...]:
         """Return the files of the simulations, where they are not in the file."""
-        return tuple(sorted(p for p in path.parent.glob("simulations/*.json") if p.is_file()))
+        return tuple(within(path.parent, "simulations/*.json"))
 
     def read(
         self, path: Path, *, report: FileReport, mapping: str | Path | None = None

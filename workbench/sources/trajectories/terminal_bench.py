@@ -34,6 +34,7 @@ from workbench.sources.json_lines import member, moment, seconds, text
 from workbench.sources.report import FileReport, Total
 from workbench.sources.trajectories.atif import split_model
 from workbench.sources.trajectories.conversation import Conversation, number
+from workbench.sources.trajectories.folders import within
 from workbench.usage import count, normalise
 
 NAME = "terminal-bench"
@@ -72,7 +73,7 @@ class TerminalBench:
         if path.name != "results.json":
             return ()
         found = [path.with_name("run_metadata.json")]
-        for trial in sorted(path.parent.glob("*/*/results.json")):
+        for trial in within(path.parent, "*/*/results.json"):
             if set(heads.keys(trial)) >= _TRIAL_KEYS:
                 found += [trial, *_logs(trial.parent)]
         return tuple(file for file in found if file.is_file())
@@ -104,7 +105,7 @@ SOURCE = TerminalBench()
 
 
 def _logs(folder: Path) -> list[Path]:
-    return sorted(path for path in (folder / "agent-logs").rglob("*") if path.is_file())
+    return within(folder, "agent-logs/**/*")
 
 
 def _metadata_of(folder: Path, report: FileReport) -> Line:
@@ -218,9 +219,12 @@ class _Run:
             folder = self.path.parent / task / trial
         else:
             return conversation, ()  # no name of a folder
+        if not folder.resolve().is_relative_to(self.path.parent.resolve()):
+            return conversation, ()  # a link that leads out
+        logs = within(folder, "agent-logs/episode-*/*")
         episodes = sorted(
             (int(match[1]), path)
-            for path in (folder / "agent-logs").glob("episode-*")
+            for path in {log.parent for log in logs}
             if (match := _EPISODE.fullmatch(path.name))
         )
         calls = []
