@@ -361,6 +361,31 @@ def test_resumed_and_forked_sessions_count_each_call_once_in_any_order(tmp_path:
     ).rows() == [(5, 5, 602)]
 
 
+def test_a_sub_agents_file_may_not_name_it(tmp_path: Path) -> None:
+    """It bears the id of its session, and is a trace beside it all the same."""
+    store = open_store(tmp_path / "s.duckdb", create=True)
+    lines = [
+        user("g1", 5, "look", isSidechain=True),
+        answer(
+            "g2",
+            6,
+            "msg_0000000000000077",
+            said("seen"),
+            usage(output=7),
+            parent="g1",
+            isSidechain=True,
+        ),
+    ]
+    paths = [write(tmp_path / "s1.jsonl", session()), write(tmp_path / "agent-7.jsonl", lines)]
+
+    imported(store, [*paths, paths[1]])
+
+    rows = store.sql("SELECT item, n_calls, output_tokens FROM trace_facts ORDER BY item").rows()
+    assert rows == [("s1", 2, 485), ("s1/g1", 1, 7)]
+    spenders = store.sql("SELECT spender, sum(output_tokens) FROM call_costs GROUP BY 1").rows()
+    assert sorted(spenders) == [("main", 485), ("sub-agent", 7)]
+
+
 def test_merged_stores_and_exports_count_each_call_once(tmp_path: Path) -> None:
     """The parent in one store, what was resumed from it in another."""
     paths = _family(tmp_path / "files")

@@ -160,6 +160,8 @@ class _Session:
         self.n_sidechain = 0
         self.n_message_lines = 0
         self.n_agent_lines = 0
+        self.n_sidechain_lines = 0
+        self.first_uuid: str | None = None
         self.stated_usd: float | None = None
 
     def add(self, line: Line) -> None:
@@ -190,6 +192,8 @@ class _Session:
 
     def _read_common_fields(self, line: Line, at: dt.datetime | None) -> None:
         self.n_message_lines += 1
+        self.n_sidechain_lines += line.get("isSidechain") is True
+        self.first_uuid = self.first_uuid or text(line.get("uuid"))
         self.session = text(line.get("sessionId")) or self.session
         if agent := text(line.get("agentId")):
             self.agent = agent
@@ -333,7 +337,7 @@ class _Session:
         self.report.rows_in += 1
         self._notes()
         session = self.session or path.stem
-        agent = self.agent if self.n_agent_lines == self.n_message_lines else None
+        agent = self._agent_id()
         key = f"{session}/{agent}" if agent else session
         run_id = content_id(NAME, session, agent)
         calls = tuple(map(self._call, self.answers.values()))
@@ -378,6 +382,16 @@ class _Session:
             tool_calls=tuple(map(_tool_call, self.tools.values())),
             messages=tuple(self.transcript.messages),
         )
+
+    def _agent_id(self) -> str | None:
+        """Return the id of the sub-agent whose file this is; None for a session's own file.
+
+        Its lines bear the id of the session. Where they name no agent, the first line stands for
+        it.
+        """
+        if self.n_agent_lines == self.n_message_lines:
+            return self.agent
+        return self.first_uuid if self.n_sidechain_lines == self.n_message_lines else None
 
     def _notes(self) -> None:
         notes = self.report.notes
