@@ -325,3 +325,19 @@ def test_the_mapping_in_the_readme_is_read(tmp_path, bring):
         (0.0, pytest.approx(0.955), False, 0.01, '{"prompt":"v1"}', 7.5),
         (0.7, 1.0, True, 0.02, '{"prompt":"v2"}', 9.0),
     ]
+
+
+def test_many_skipped_files_are_counted_and_not_listed(tmp_path, mapping, capsys):
+    """A folder of results holds hundreds of other files; JSON names them all."""
+    folder = tmp_path / "mixed"
+    folder.mkdir()
+    for number in range(30):
+        (folder / f"note{number:02}.txt").write_text("hello")
+    (folder / "table.csv").write_text(ROWS)
+    words = ["import", str(folder), "--store", str(tmp_path / "s.duckdb")]
+    main(words)
+    out, err = capsys.readouterr()
+    assert "note07.txt" not in out
+    assert "30 skipped" in err or "31 skipped" in err
+    main([*words, "--format", "json"])
+    assert "note07.txt" in capsys.readouterr().out

@@ -108,15 +108,21 @@ class ImportOutcome:
         return row
 
 
+_FEW = 10  # skipped files that have a row each
+
+
 def document(outcomes: Sequence[ImportOutcome], store: Path | None, *, full: bool) -> Document:
     """Make the report: a table with one row per file, and further tables.
 
     Args:
         outcomes: outcomes, one per file or store.
         store: path of the store; None in a dry run.
-        full: add every stated total and every remark; else only the totals that disagree.
+        full: add every stated total and every remark; else only the totals that disagree, and no
+            row for each of many files that were skipped, which the remarks count.
     """
-    frame = frame_of([i.row() for i in outcomes], COLUMNS)
+    n_skipped = sum(bool(i.skipped) for i in outcomes)
+    shown = [i for i in outcomes if full or n_skipped <= _FEW or not i.skipped]
+    frame = frame_of([i.row() for i in shown], COLUMNS)
     frame = frame.with_columns(pl.col(COLUMNS[2:-1]).cast(pl.Int64))
     conventions: Counter[str] = Counter()
     for imported in outcomes:
