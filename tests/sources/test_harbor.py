@@ -50,14 +50,15 @@ def test_each_fact_of_a_trajectory_has_its_column(tmp_path: Path) -> None:
     assert isinstance(trace, Trace)
     first, second = trace.calls
     assert report.format == "atif"
-    assert (first.model, first.input_tokens, first.cache_read_tokens) == ("openai/m", 100, 40)
+    assert (first.provider, first.model) == ("openai", "m")  # as prices name them
+    assert (first.input_tokens, first.cache_read_tokens) == (100, 40)
     assert (first.output_tokens, first.reasoning_tokens) == (20, 7)
     assert (first.cache_write_5m_tokens, first.billed_cost_usd) == (9, 0.25)
     assert (first.effort_sent, first.stop_reason) == ("high", "tool_calls")
     assert str(first.started_at) == "2026-05-01 10:00:03+00:00"
     assert json.loads(first.usage or "")["prompt_tokens"] == 100
     assert "logprobs" not in (first.usage or "")
-    assert (second.model, second.input_tokens, second.ordinal) == ("openai/n", 130, 1)
+    assert (second.model, second.input_tokens, second.ordinal) == ("n", 130, 1)
     assert [(t.tool, t.arguments, t.call_ordinal) for t in trace.tool_calls] == [
         ("bash", '{"command":"ls"}', 0),
         ("read", '{"path":"a"}', 0),

@@ -401,9 +401,11 @@ def _call(ordinal: int, counted: _Counted, *, excludes_writes: bool) -> Call:
     raw = {k: v for k, v in counted.metrics.items() if k not in _LONG}
     effort = counted.step.get("reasoning_effort")
     known = _usage(counted, excludes_writes=excludes_writes).known()
+    provider, model = split_model(counted.model)
     return Call(
         ordinal=ordinal,
-        model=counted.model,
+        provider=provider,
+        model=model,
         started_at=counted.started_at,
         n_requests=counted.n_requests,
         stop_reason=_STOPS.get(stated, "unknown") if isinstance(stated, str) else None,
