@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import polars as pl
 
-BLOCK_BYTES = 1 << 24
+BLOCK_BYTES = 1 << 22  # four times as much is no faster, and takes 70 MB more
 _MAX_LINE = 1 << 26
 _BLANKS = (b"\0", b"\x1c", b"\x1d", b"\x1e", b"\x1f")  # blanks to Python, not to Polars
 
