@@ -307,23 +307,22 @@ def test_how_nulls_were_counted_is_in_the_document(tmp_path, bring):
 
 
 def test_the_mapping_in_the_readme_is_read(tmp_path, bring):
-    """Percentages, a column of settings and a metric on a scale of its own."""
+    """Percentages, and a metric on a scale of its own."""
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     mapping, table = tmp_path / "my.toml", tmp_path / "results.csv"
     mapping.write_text(readme.split("```toml\n")[1].split("```")[0], encoding="utf-8")
     table.write_text(
-        "model;benchmark;question_id;temperature;points;cost;prompt_version;judge\n"
-        "m;b;q1;0,0;95,5;0,01;v1;7,5\nm;b;q1;0,7;100;0,02;v2;9\n"
+        "model;benchmark;question_id;points;cost;judge\nm;b;q1;95,5;0,01;7,5\nm;b;q2;100;0,02;9\n"
     )
     status, *_ = bring(table, "--mapping", mapping)
     assert status == 0
     rows = open_store(tmp_path / "s.duckdb").sql(
-        "SELECT t.temperature, t.score, t.passed, billed_cost_usd, strategy_params, metric"
+        "SELECT t.item, t.score, t.passed, billed_cost_usd, metric"
         " FROM trace_details t JOIN scores USING (trace_id) WHERE scorer = 'rubric' ORDER BY 1"
     )
     assert rows.rows() == [
-        (0.0, pytest.approx(0.955), False, 0.01, '{"prompt":"v1"}', 7.5),
-        (0.7, 1.0, True, 0.02, '{"prompt":"v2"}', 9.0),
+        ("q1", pytest.approx(0.955), False, 0.01, 7.5),
+        ("q2", 1.0, True, 0.02, 9.0),
     ]
 
 

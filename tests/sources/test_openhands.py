@@ -90,7 +90,7 @@ def row(**fields: Any) -> dict[str, Any]:
             {
                 "kind": "SystemPromptEvent",
                 "timestamp": at(0),
-                "system_prompt": {"text": "Be good."},
+                "system_prompt": {"text": "Good."},
             },
             {"kind": "MessageEvent", "timestamp": at(1), "llm_message": message},
             action(0, 5),
