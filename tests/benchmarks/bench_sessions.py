@@ -112,7 +112,9 @@ def claude(folder: Path, options: argparse.Namespace) -> None:
     files = sources.detect_files(folder)
     print(f"Claude Code: {len(files):,} files, {size / 1e6:,.0f} MB, {ledger.n_calls:,} calls")
     timed("detect formats", size, lambda: sources.detect_files(folder))
-    records = timed("read into records", size, lambda: [[*sources.read(f.path)] for f in files])
+    records = timed(
+        "read into records", size, lambda: [[*sources.read(f.path, source=f.source)] for f in files]
+    )
     whole = itertools.chain(*records)
     store = open_store(folder / "a.duckdb", create=True)
     timed("records into the store", size, lambda: store.ingest(whole))
@@ -164,7 +166,9 @@ def codex(folder: Path, options: argparse.Namespace) -> None:
     size = ledger.n_bytes
     files = sources.detect_files(folder)
     print(f"\nCodex: {len(files):,} files, {size / 1e6:,.0f} MB, {ledger.n_calls:,} calls")
-    timed("read into records", size, lambda: [list(sources.read(f.path)) for f in files])
+    timed(
+        "read into records", size, lambda: [[*sources.read(f.path, source=f.source)] for f in files]
+    )
     store = open_store(folder / "b.duckdb", create=True)
     timed("import the folder", size, lambda: imported(store, folder / "sessions"))
     if options.ccusage_codex is None:

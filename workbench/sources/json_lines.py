@@ -26,12 +26,12 @@ def lines(path: Path, report: FileReport) -> Iterator[tuple[int, Line]]:
     with path.open("rb") as file:
         for number, raw in enumerate(file, 1):
             report.n_bytes += len(raw)
-            line = raw.removeprefix(_BOM).strip() if number == 1 else raw.strip()
-            if not line:
-                continue
             try:
-                value = _ANY.decode(line)
+                value = _ANY.decode(raw)
             except UNDECODABLE:
+                line = raw.removeprefix(_BOM).strip() if number == 1 else raw.strip()
+                if not line:
+                    continue
                 try:
                     value = json_bytes.decode(_ANY, line, f"line {number}", report)
                 except ImportFormatError as error:

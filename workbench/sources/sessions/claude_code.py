@@ -116,6 +116,7 @@ class _Answer:
     message_id: str | None = None
     stop: str | None = None
     usage: Line | None = None
+    size: tuple[int, int] = (0, 0)  # of the usage: tokens of the output, and of all kinds
     n_lines: int = 0
     blocks: dict[str, int] = dataclasses.field(default_factory=dict)  # kind → place of the last
     last: str = ""
@@ -251,8 +252,10 @@ class _Session:
             return
         if answer.usage is not None:
             self.n_repeated += 1
-        if answer.usage is None or _size(usage) >= _size(answer.usage):
+        size = _size(usage)
+        if answer.usage is None or size >= answer.size:
             answer.usage = usage
+            answer.size = size
 
     def _add_block(self, answer: _Answer, block: Line, at: dt.datetime | None) -> None:
         kind = type_of(block)
@@ -415,7 +418,7 @@ class _Session:
 
     def _call(self, answer: _Answer) -> Call:
         usage = answer.usage
-        if usage is not None and not _counts(usage):
+        if usage is not None and not any(answer.size):
             self.report.notes["calls whose usage is all zeros: treated as unknown"] += 1
             usage = None
         counts = normalise(usage, "messages")
@@ -458,18 +461,12 @@ class _Session:
 
 
 def _size(usage: Line) -> tuple[int, int]:
-    counts = _counts(usage)
-    return count(usage.get("output_tokens")) or 0, sum(counts)
-
-
-def _counts(usage: Line) -> list[int]:
-    names = (
-        "input_tokens",
-        "output_tokens",
-        "cache_read_input_tokens",
-        "cache_creation_input_tokens",
-    )
-    return [n for n in (count(usage.get(name)) for name in names) if n]
+    """Return the tokens of the output, and those of all kinds."""
+    output = count(usage.get("output_tokens")) or 0
+    given = count(usage.get("input_tokens")) or 0
+    read = count(usage.get("cache_read_input_tokens")) or 0
+    written = count(usage.get("cache_creation_input_tokens")) or 0
+    return output, output + given + read + written
 
 
 def _provider(message: str, model: str | None) -> str | None:
