@@ -37,6 +37,7 @@ _BUNDLES = (".zip", ".age")
         "workbench export all --folder exported --where task:arithmetic",
         "workbench export all -o slice.zip --where task:arithmetic",
         "workbench export --as inspect --folder inspect-logs --where task:arithmetic",
+        "workbench export --as otlp -o spans.jsonl --where task:arithmetic",
     ),
 )
 @click.argument(
@@ -53,9 +54,10 @@ _BUNDLES = (".zip", ".age")
 @click.option(
     "--as",
     "tool",
-    type=click.Choice(["inspect"]),
-    help="With --folder: write the traces in the format of another tool. inspect: logs that inspect"
-    " view and inspect_ai.log.read_eval_log read.",
+    type=click.Choice(["inspect", "otlp"]),
+    help="Write the traces in the format of another tool. inspect, with --folder: logs that inspect"
+    " view and inspect_ai.log.read_eval_log read. otlp, with -o FILE.jsonl: spans in the"
+    " conventions of OpenTelemetry for generative AI.",
 )
 @click.option(
     "--overwrite",
@@ -89,43 +91,94 @@ def export(
     A view is written row by row to .parquet, .csv and .jsonl, however many rows there are; .json
     and .md are put together in memory.
     """
-    from workbench.cli.output import STREAMED, SUFFIXES, check_output
-
     suffix = "" if output is None else output.suffix.lower()
-    if view == ALL and (folder is None) == (suffix not in _BUNDLES):
-        raise click.UsageError("VIEW all needs --folder FOLDER, or -o NAME.zip or NAME.zip.age")
+    if tool is not None and (view != ALL or overwrite or encrypt):
+        raise click.UsageError(
+            "--as takes --where, and --folder or -o; no VIEW and no other option"
+        )
     if view != ALL and (folder is not None or overwrite or encrypt):
         raise click.UsageError("--folder, --overwrite and --encrypt need VIEW all")
-    if tool is not None and (view != ALL or folder is None or overwrite):
-        raise click.UsageError("--as needs --folder FOLDER, a new one, and no VIEW")
     if encrypt != (suffix == ".age"):
         raise click.UsageError("--encrypt and -o NAME.zip.age need each other")
-    check_output(output, _BUNDLES if view == ALL else tuple(dict.fromkeys(SUFFIXES + STREAMED)))
+    if tool == "otlp":
+        _export_spans(store_path, where, folder, output)
+    elif tool == "inspect":
+        _export_logs(store_path, where, folder, output)
+    elif view == ALL:
+        _export_all(store_path, where, folder, output, overwrite=overwrite, encrypt=encrypt)
+    else:
+        _export_view(store_path, view, where, format_, output)
+
+
+def _export_spans(
+    store_path: str | None, where: Slice, folder: Path | None, output: Path | None
+) -> None:
+    from workbench.cli.output import check_output
+    from workbench.exporters import otlp
+
+    if folder is not None or output is None:
+        raise click.UsageError("--as otlp needs -o FILE.jsonl")
+    check_output(output, (".jsonl",))
     store = open_store(store_path)
     print_unmatched(store, where)
-    if tool is not None and folder is not None:
-        _export_as(store, where, folder)
-    elif folder is not None:
+    n_traces, n_spans = otlp.write_spans(store, output, where)
+    traces, spans = formats.counted(n_traces, "trace"), formats.counted(n_spans, "span")
+    print_message(f"wrote {output}: {spans} of {traces}")
+
+
+def _export_logs(
+    store_path: str | None, where: Slice, folder: Path | None, output: Path | None
+) -> None:
+    from workbench.exporters import inspect_log
+
+    if folder is None or output is not None:
+        raise click.UsageError("--as inspect needs --folder FOLDER, a new one")
+    store = open_store(store_path)
+    print_unmatched(store, where)
+    files = inspect_log.write_logs(store, folder, where)
+    samples = formats.counted(sum(file.n_samples for file in files), "sample")
+    print_message(f"wrote {samples} in {formats.counted(len(files), 'log')} to {folder}")
+
+
+def _export_all(
+    store_path: str | None,
+    where: Slice,
+    folder: Path | None,
+    output: Path | None,
+    *,
+    overwrite: bool,
+    encrypt: bool,
+) -> None:
+    from workbench.cli.output import check_output
+
+    if (folder is None) == (output is None or output.suffix.lower() not in _BUNDLES):
+        raise click.UsageError("VIEW all needs --folder FOLDER, or -o NAME.zip or NAME.zip.age")
+    check_output(output, _BUNDLES)
+    store = open_store(store_path)
+    print_unmatched(store, where)
+    if folder is not None:
         for table, n in store.export(folder, where, overwrite=overwrite).items():
             print_message(f"{table}: {formats.counted(n, 'row')}")
         print_message(f"wrote {folder}; to read it back, run: workbench import {folder}")
-    elif view == ALL and output is not None:
+    elif output is not None:
         passphrase = ask_passphrase(new=True) if encrypt else None
         rows = store.export_bundle(output, where, passphrase=passphrase)
         traces = formats.counted(rows["traces"], "trace")
         print_message(f"wrote {output}: {traces}; to read it back, run: workbench import {output}")
-    elif output is not None and suffix in STREAMED:
+
+
+def _export_view(
+    store_path: str | None, view: str, where: Slice, format_: str | None, output: Path | None
+) -> None:
+    from workbench.cli.output import STREAMED, SUFFIXES, check_output
+
+    check_output(output, tuple(dict.fromkeys(SUFFIXES + STREAMED)))
+    store = open_store(store_path)
+    print_unmatched(store, where)
+    if output is not None and output.suffix.lower() in STREAMED:
         _stream(store, view, where, output)
     else:
         _emit(store, view, where, format_, output)
-
-
-def _export_as(store: "Store", where: Slice, folder: Path) -> None:
-    from workbench.exporters import inspect_log
-
-    files = inspect_log.write_logs(store, folder, where)
-    samples = formats.counted(sum(file.n_samples for file in files), "sample")
-    print_message(f"wrote {samples} in {formats.counted(len(files), 'log')} to {folder}")
 
 
 def _stream(store: "Store", view: str, where: Slice, output: Path) -> None:

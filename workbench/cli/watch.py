@@ -87,7 +87,10 @@ class FolderWatcher:
 
 @click.command(
     "watch",
-    epilog=examples("workbench watch ~/.claude/projects ~/.codex/sessions"),
+    epilog=examples(
+        "workbench watch ~/.claude/projects ~/.codex/sessions",
+        "workbench watch logs/ --every 10",
+    ),
 )
 @click.argument(
     "paths", nargs=-1, required=True, metavar="PATH…", type=click.Path(exists=True, path_type=Path)

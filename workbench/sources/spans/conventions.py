@@ -23,6 +23,7 @@ from workbench.sources.spans.values import (
 from workbench.usage import Usage, count, exclusions_by_total
 
 LLM, TOOL, AGENT, OTHER = "llm", "tool", "agent", "other"
+_ROLES = {"subject", "judge", "verifier", "draft", "user"}
 _OPERATIONS = {
     "chat": LLM,
     "generate_content": LLM,
@@ -405,6 +406,12 @@ def first_token_s(span: Span) -> float | None:
 def response_id_of(span: Span) -> str | None:
     """Return the provider's id of the reply."""
     return text_in(span.attributes, ("gen_ai.response.id", "ai.response.id", "llm.response.id"))
+
+
+def role_of(span: Span) -> str:
+    """Return the role of a call that an export of a store names; else it is the agent's own."""
+    role = text_in(span.attributes, ("workbench.role",))
+    return role if role in _ROLES else "subject"
 
 
 def error_of(span: Span) -> tuple[str, str] | None:

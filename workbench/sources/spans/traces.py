@@ -155,6 +155,7 @@ class TraceBuilder:
         stop = "error" if error else conventions.stop_of(span)
         return Call(
             ordinal=ordinal,
+            role=conventions.role_of(span),
             call_id=content_id("call", "spans", span.trace_id, span.span_id),
             provider=conventions.provider_of(span),
             model=asked,
