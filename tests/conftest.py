@@ -20,6 +20,7 @@ from hypothesis import settings
 settings.register_profile("repeatable", derandomize=True, deadline=None)
 settings.load_profile("repeatable")
 
+_LONGEST_ID = 120
 ROOT = Path(__file__).resolve().parents[1]
 _LLAMA = """
     import sys
@@ -33,6 +34,13 @@ _LLAMA = """
     print("ready", flush=True)
     sys.stdin.read()
 """
+
+
+def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
+    """Name a long value by its length: workers compare names, and bytes may hold the time."""
+    if isinstance(val, str | bytes) and len(val) > _LONGEST_ID:
+        return f"{argname} of {len(val)}"
+    return None
 
 
 @pytest.hookimpl(wrapper=True)
